@@ -1,0 +1,70 @@
+"""The errors of delivery, named for what happens next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TargetError(Exception):
+    """What a target did instead of what it was asked.
+
+    ``status`` is the HTTP status, if there was one. Messages are shown to people: they never hold a
+    credential, nor a URL with one.
+    """
+
+    #: The word stored in a replica's row and shown in the admin.
+    kind: ClassVar[str]
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(TargetError):
+    """Try again later. Counts against the target's health.
+
+    ``doubt``: the request may have been sent whole and got no answer, so it can still take effect later.
+    ``retry_after``: seconds the target asked us to wait.
+    """
+
+    kind = "unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        doubt: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status)
+        self.doubt = doubt
+        self.retry_after = retry_after
+
+
+class Refused(TargetError):
+    """Only a person can cure it: the replica fails at once."""
+
+    kind = "refused"
+
+
+class Corrupt(TargetError):
+    """What arrived is not what was sent. Tried again, and not the target's health's business."""
+
+    kind = "corrupt"
+
+
+class LocalChanged(Exception):
+    """The bytes on disk are not (or no longer) the version's: nothing was settled; read the row again."""
+
+    kind = "local-changed"
+
+
+class LocalMissing(LocalChanged):
+    """The local file is not there."""
+
+    kind = "local-missing"
+
+
+class LeaseEnded(Exception):
+    """The worker's own lease ended, by its own clock: it starts no request and finishes none."""

@@ -1,0 +1,127 @@
+"""What every kind of target is: the contract that delivery relies on and ``replicator.testing`` checks."""
+
+from __future__ import annotations
+
+import posixpath
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from django.core.checks import CheckMessage
+
+from replicator.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFile:
+    """One file, as targets are told of it."""
+
+    storage: str
+    """Alias of its storage."""
+    name: str
+    """Relative, ``/``-separated; validated again by ``safe_name`` before anything is sent."""
+    prefix: str = "/"
+    """Path of the storage's ``base_url``: starts and ends with ``/``; not percent-encoded."""
+    size: int = 0
+    """Bytes."""
+    sha256: str = ""
+    """Lower-case hex; empty if unknown."""
+    content_type: str = "application/octet-stream"
+    mogile_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a target says of a file it holds."""
+
+    size: int
+    sha256: str | None = None
+    """Where the target knows one."""
+
+
+class Content(Protocol):
+    """The bytes to send: read from start to end, perhaps again after ``seek(0)``.
+
+    ``read`` may raise (the bytes are not the version's, the lease ended). Then nothing of this transfer may
+    become visible at the target, its connection is dropped, and the exception goes on to the caller.
+    """
+
+    size: int
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def seek(self, offset: int, /) -> int: ...
+
+
+class Reader(Protocol):
+    """A binary stream from a target."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Target(ABC):
+    """A place that must hold a copy.
+
+    One instance per alias and process, used by several threads at once. Every method either succeeds, as its
+    docstring says, or raises ``Unavailable``, ``Refused`` or ``Corrupt``; every network call has a time limit.
+    """
+
+    #: Files in flight at once in one worker process, unless the option ``concurrency`` says otherwise.
+    default_concurrency: ClassVar[int] = 8
+
+    def __init__(self, alias: str, *, concurrency: int | None = None, workers: int = 2) -> None:
+        self.alias = alias
+        #: Threads that send to this target in one worker process.
+        self.concurrency = concurrency or self.default_concurrency
+        #: Worker processes that may be busy with this target at once.
+        self.workers = workers
+
+    @abstractmethod
+    def put(self, file: TargetFile, content: Content) -> None:
+        """Make this target hold these bytes under this name, whatever it held before.
+
+        Atomic: a reader sees the old content or the new, never a part. Idempotent. ``content.size`` bytes are
+        read from it; what arrived is checked at least by size (``Corrupt``).
+        """
+
+    @abstractmethod
+    def delete(self, file: TargetFile) -> None:
+        """Make it not exist. Already absent is success."""
+
+    @abstractmethod
+    def stat(self, file: TargetFile) -> Stat | None:
+        """What it holds under this name; None if it is absent."""
+
+    @abstractmethod
+    def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
+        """Read it back. Raises ``FileNotFoundError`` if it is absent."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Return if the target is up. Quick: a few seconds at most; leaves nothing behind."""
+
+    def check(self) -> list[CheckMessage]:
+        """What ``manage.py check`` can say about the options, without any network."""
+        return []
+
+    def close(self) -> None:
+        """Drop kept connections. The target can be used again afterwards."""
+
+
+def safe_name(name: str) -> str:
+    """*name*, if it can be sent: else ``Refused``.
+
+    Empty, absolute, with ``.`` or ``..`` or an empty segment, a NUL, a backslash, or a trailing slash: servers
+    fold such names into other places (lighttpd: ``/../`` becomes the root), and a DELETE of a folder is recursive.
+    """
+    segments = name.split("/")
+    if (
+        not name
+        or any(segment in ("", ".", "..") for segment in segments)
+        or "\0" in name
+        or "\\" in name
+        or posixpath.normpath(name) != name
+    ):
+        raise Refused(f"{name!r} is not a name that can be sent: it is empty, absolute or leaves its storage")
+    return name
