@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 
-def delay_seconds(
-    attempt: int, *, base: float, cap: float, jitter: float, retry_after: float | None = None
-) -> float:
+def delay_seconds(attempt: int, *, base: float, cap: float, jitter: float, retry_after: float | None = None) -> float:
     """Seconds from the failed attempt number *attempt* (from 1) to the next.
 
     The full delay doubles with each attempt from *base* to *cap*; *jitter*, a number from 0 to 1 that the

@@ -1,0 +1,160 @@
+"""The settings: ``REPLICATOR``, read here and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetConf:
+    """One entry of ``REPLICATOR["TARGETS"]``."""
+
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """``REPLICATOR`` with its defaults; each field is the key in lower case. Times are seconds."""
+
+    targets: Mapping[str, TargetConf] = field(default_factory=dict)
+    node: str = ""
+    """This machine's name, noted with the files that arrive here; the host name unless given."""
+    lease_seconds: float = 60.0
+    """How long a claim lasts unless its worker renews it: how soon another one takes over after a kill."""
+    doubt_window: float = 60.0
+    """Longer than a media host may take to finish a request whose client has gone."""
+    retry_base: float = 15.0
+    retry_cap: float = 3600.0
+    retry_max_age: float = 7 * DAY
+    """A write that still fails at this age fails for good (until someone requeues it)."""
+    batch_size: int = 250
+    """Replicas claimed at once."""
+    run_seconds: float = 240.0
+    """How long one ``deliver`` task works before it hands over to the next; below the task time limit."""
+    down_after: int = 5
+    """Failures in a row, without a success between, until a target is probed and marked down."""
+    tombstone_age: float = DAY
+    """How long the row of a deleted file stays after every target confirmed."""
+    orphan_grace: float = 3600.0
+    """Longer than any transaction: how old local leftovers are when they are cleaned up."""
+    announce_timeout: float = 1.0
+    """The most that a save waits for the broker."""
+    announce_pause: float = 10.0
+    """How long a process leaves a broker alone that has just failed it."""
+
+
+_NUMBERS: dict[str, tuple[type, float]] = {
+    # key → (type, least value)
+    "lease_seconds": (float, 1.0),
+    "doubt_window": (float, 0.0),
+    "retry_base": (float, 0.01),
+    "retry_cap": (float, 0.01),
+    "retry_max_age": (float, 1.0),
+    "batch_size": (int, 1),
+    "run_seconds": (float, 0.1),
+    "down_after": (int, 1),
+    "tombstone_age": (float, 0.0),
+    "orphan_grace": (float, 0.0),
+    "announce_timeout": (float, 0.01),
+    "announce_pause": (float, 0.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the settings, and what to write instead."""
+
+    message: str
+    hint: str
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A sentence that names the known word nearest to *word*, or all of them."""
+    close = difflib.get_close_matches(word.upper(), [k.upper() for k in known], n=1)
+    if close:
+        return f"Did you mean {next(k for k in known if k.upper() == close[0])!r}?"
+    return f"Known: {', '.join(sorted(known))}."
+
+
+def problems(raw: object) -> Iterator[Problem]:
+    """Everything wrong with *raw*, a ``REPLICATOR`` setting."""
+    if not isinstance(raw, Mapping):
+        yield Problem("REPLICATOR is not a dictionary.", 'Write REPLICATOR = {"TARGETS": {…}}.')
+        return
+    known = ["TARGETS", "NODE", *(key.upper() for key in _NUMBERS)]
+    for key, value in raw.items():
+        if key not in known:
+            yield Problem(f"REPLICATOR has an unknown key {key!r}.", nearest(str(key), known))
+        elif key == "TARGETS":
+            yield from _target_problems(value)
+        elif key == "NODE":
+            if not isinstance(value, str) or len(value) > 64:
+                yield Problem(f'REPLICATOR["NODE"] is {value!r}.', "Write a name of at most 64 characters.")
+        else:
+            kind, least = _NUMBERS[key.lower()]
+            allowed = (int, float) if kind is float else (int,)
+            if isinstance(value, bool) or not isinstance(value, allowed) or value < least:
+                noun = "a number" if kind is float else "a whole number"
+                yield Problem(f'REPLICATOR["{key}"] is {value!r}.', f"Write {noun} of at least {least:g}.")
+    base, cap = raw.get("RETRY_BASE", Config.retry_base), raw.get("RETRY_CAP", Config.retry_cap)
+    if isinstance(base, int | float) and isinstance(cap, int | float) and base > cap:
+        yield Problem('REPLICATOR["RETRY_BASE"] is larger than "RETRY_CAP".', "Write the longest delay in RETRY_CAP.")
+
+
+def _target_problems(targets: object) -> Iterator[Problem]:
+    where = 'REPLICATOR["TARGETS"]'
+    example = (
+        '{"media1": {"BACKEND": "replicator.targets.webdav.WebDAVTarget", "OPTIONS": {"url": "https://10.0.0.1"}}}'
+    )
+    if not isinstance(targets, Mapping):
+        yield Problem(f"{where} is not a dictionary.", f"Write {where} = {example}.")
+        return
+    for alias, entry in targets.items():
+        here = f"{where}[{alias!r}]"
+        if not isinstance(alias, str) or not 0 < len(alias) <= 64:
+            yield Problem(f"{here}: an alias is a text of 1 to 64 characters.", f"Write {where} = {example}.")
+        elif not isinstance(entry, Mapping) or not isinstance(entry.get("BACKEND"), str):
+            yield Problem(f"{here} has no BACKEND.", f"Write {where} = {example}.")
+        elif not isinstance(entry.get("OPTIONS", {}), Mapping):
+            yield Problem(f"{here}: OPTIONS is not a dictionary.", f"Write {where} = {example}.")
+        else:
+            for key in entry.keys() - {"BACKEND", "OPTIONS"}:
+                yield Problem(
+                    f"{here} has an unknown key {key!r}.",
+                    f'{nearest(str(key), ["BACKEND", "OPTIONS"])} What the backend takes goes into "OPTIONS".',
+                )
+
+
+@cache
+def config() -> Config:
+    """The project's settings. Raises ``ImproperlyConfigured`` with what to write instead."""
+    raw = getattr(django_settings, "REPLICATOR", {})
+    for problem in problems(raw):
+        raise ImproperlyConfigured(f"{problem.message} {problem.hint}")
+    values: dict[str, Any] = {key.lower(): value for key, value in raw.items()}
+    values["targets"] = {
+        alias: TargetConf(entry["BACKEND"], entry.get("OPTIONS", {}))
+        for alias, entry in values.get("targets", {}).items()
+    }
+    values["node"] = values.get("node") or socket.gethostname()[:64]
+    return Config(**values)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "REPLICATOR":
+        config.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="replicator.conf")

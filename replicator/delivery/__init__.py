@@ -1,0 +1,6 @@
+"""Making a target hold what the ledger says."""
+
+from replicator.delivery.probing import probe
+from replicator.delivery.run import Summary, deliver
+
+__all__ = ["Summary", "deliver", "probe"]

@@ -1,0 +1,245 @@
+"""Working at one target until nothing is due there: claim, send, settle, repeat."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from uuid import UUID, uuid4
+
+from replicator import ledger, signals, wake
+from replicator.conf import config
+from replicator.delivery.probing import is_answering
+from replicator.delivery.send import send
+from replicator.errors import LeaseEnded, Unavailable
+from replicator.ledger import Claim, Lease, Outcome, health
+from replicator.models import Replica
+from replicator.targets import get_target
+from replicator.targets.base import Target
+
+log = logging.getLogger(__name__)
+
+#: Seconds that outcomes wait for others, to be settled with them in one statement.
+_SETTLE_WITHIN = 0.1
+#: Seconds between looks for new work while a long transfer goes on.
+_LOOK_AGAIN = 0.5
+#: Seconds that a finished run goes on trying to settle rows which a site's transaction holds.
+_LINGER = 2.0
+
+
+@dataclass(slots=True)
+class Summary:
+    """What one run did at its target."""
+
+    put: int = 0
+    deleted: int = 0
+    failed: int = 0
+    bytes: int = 0
+    #: Why nothing was done: "down", or "busy" (enough workers are at it).
+    skipped: str = ""
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.failed += 1
+        elif outcome.claim.deleted:
+            self.deleted += 1
+        else:
+            self.put += 1
+            self.bytes += outcome.bytes
+
+
+def deliver(alias: str, *, seconds: float | None = None) -> Summary:
+    """Work at one target until nothing is due there, or *seconds* are over (then another worker is woken)."""
+    conf = config()
+    target = get_target(alias)
+    end = time.monotonic() + (conf.run_seconds if seconds is None else seconds)
+    summary = Summary()
+    while True:
+        if health.is_down(alias):
+            summary.skipped = "down"
+            return summary
+        slot = uuid4()
+        if not health.take_slot(alias, target.workers, slot, conf.lease_seconds):
+            summary.skipped = "busy"
+            return summary
+        try:
+            _Run(target, slot, summary).work(end)
+        finally:
+            health.free_slot(slot)
+        # Look again after leaving: whoever found every slot taken a moment ago went away, trusting us.
+        if not ledger.due_targets([alias]):
+            return summary
+        if time.monotonic() >= end:
+            wake.wake([alias])
+            return summary
+
+
+class _Run:
+    """One worker process's turn at one target. The threads send; only the thread that calls ``work`` talks to the
+    database."""
+
+    def __init__(self, target: Target, slot: UUID, summary: Summary) -> None:
+        self.target = target
+        self.slot = slot
+        self.summary = summary
+        self.conf = config()
+        self.to_send: SimpleQueue[Claim | None] = SimpleQueue()
+        self.sent: SimpleQueue[Outcome] = SimpleQueue()
+        self.threads: list[Thread] = []
+        #: Claims that no outcome has come back for.
+        self.in_hand = 0
+        #: Outcomes to settle, and when the first of them came.
+        self.done: list[Outcome] = []
+        self.done_since = 0.0
+        self.leases: dict[Lease, set[int]] = {}
+        self.renewed = self.looked = time.monotonic()
+        self.suspended = False
+
+    def work(self, end: float) -> None:
+        """Until nothing is due, the target is down or it is *end* by the monotonic clock."""
+        try:
+            more = True
+            while True:
+                if more and not self.suspended and time.monotonic() < end:
+                    more = self._claim()
+                if not self.in_hand:
+                    break
+                self._collect()
+                self._settle()
+                self._renew()
+                more = self.in_hand <= self.conf.batch_size // 2 and (
+                    more or time.monotonic() - self.looked >= _LOOK_AGAIN
+                )
+            self._settle_the_rest()
+        finally:
+            for lease in self.leases:
+                lease.ends = 0.0  # what still waits in the queue is dropped, not sent
+            for _ in self.threads:
+                self.to_send.put(None)
+            for thread in self.threads:
+                thread.join()
+
+    def _claim(self) -> bool:
+        """Take more work. Whether there may be yet more."""
+        # First the flag, then the look: what is recorded after the look is announced again.
+        wake.clear_flag(self.target.alias)
+        batch = ledger.claim(self.target.alias, self.conf.batch_size)
+        self.looked = time.monotonic()
+        if batch.claims:
+            self.leases[batch.lease] = {claim.id for claim in batch.claims}
+            self.in_hand += len(batch.claims)
+            while len(self.threads) < min(self.target.concurrency, self.in_hand):
+                thread = Thread(target=self._send_all, name=f"deliver-{self.target.alias}", daemon=True)
+                thread.start()
+                self.threads.append(thread)
+            for claim in batch.claims:
+                self.to_send.put(claim)
+        return len(batch.claims) == self.conf.batch_size
+
+    def _send_all(self) -> None:
+        while (claim := self.to_send.get()) is not None:
+            self.sent.put(send(self.target, claim))
+
+    def _collect(self) -> None:
+        """Wait for an outcome, and take all there are."""
+        patience = _SETTLE_WITHIN if self.done else _LOOK_AGAIN
+        try:
+            outcome = self.sent.get(timeout=patience)
+            while True:
+                self._take(outcome)
+                if len(self.done) >= self.conf.batch_size:
+                    return
+                outcome = self.sent.get_nowait()
+        except Empty:
+            pass
+
+    def _take(self, outcome: Outcome) -> None:
+        self.in_hand -= 1
+        if not self.done:
+            self.done_since = time.monotonic()
+        self.done.append(outcome)
+        if outcome.sent:
+            self.summary.add(outcome)
+
+    def _settle(self) -> None:
+        """Record the outcomes, once there are enough of them or they have waited long enough."""
+        enough = len(self.done) >= self.conf.batch_size or not self.in_hand
+        if self.done and (enough or time.monotonic() - self.done_since >= _SETTLE_WITHIN):
+            self.done, outcomes = [], self.done
+            self._note_health(outcomes)
+            left = self._settle_now(outcomes)
+            self.done_since = time.monotonic()
+            self.done.extend(left)
+
+    def _settle_now(self, outcomes: list[Outcome]) -> list[Outcome]:
+        left: list[Outcome] = []
+        for lease in {outcome.claim.lease: None for outcome in outcomes}:
+            mine = [o for o in outcomes if o.claim.lease is lease]
+            ledger.release(lease, [o.claim.id for o in mine if not o.sent])
+            sent = [o for o in mine if o.sent]
+            remaining = ledger.settle(lease, sent)
+            left += remaining
+            self.leases[lease] -= {o.claim.id for o in mine} - {o.claim.id for o in remaining}
+            if not self.leases[lease]:
+                del self.leases[lease]
+            _tell([o for o in sent if o not in remaining])
+        return left
+
+    def _settle_the_rest(self) -> None:
+        """Try a little longer; what can't be settled is left to its lease's end, and delivered again."""
+        end = time.monotonic() + _LINGER
+        while self.done and time.monotonic() < end:
+            time.sleep(_SETTLE_WITHIN)
+            self.done = self._settle_now(self.done)
+
+    def _renew(self) -> None:
+        if time.monotonic() - self.renewed >= self.conf.lease_seconds / 3:
+            self.renewed = time.monotonic()
+            for lease, ids in self.leases.items():
+                ledger.renew(lease, ids)
+            health.renew_slot(self.slot, self.conf.lease_seconds)
+
+    def _note_health(self, outcomes: list[Outcome]) -> None:
+        failures = [o.error for o in outcomes if isinstance(o.error, Unavailable)]
+        if any(o.error is None for o in outcomes):
+            health.note_success(self.target.alias)
+        elif failures and not self.suspended:
+            in_a_row = health.note_failures(self.target.alias, len(failures), str(failures[-1]))
+            if in_a_row >= self.conf.down_after:
+                self._suspect()
+
+    def _suspect(self) -> None:
+        """Ask the target itself whether it is down: some files may be refused by one that is well."""
+        reason = is_answering(self.target.alias)
+        if not reason:
+            health.note_success(self.target.alias)
+            return
+        self.suspended = True
+        health.mark_down(self.target.alias, reason)
+        # No attempt is spent on what waits: it goes back as it came.
+        while True:
+            try:
+                claim = self.to_send.get_nowait()
+            except Empty:
+                return
+            if claim is not None:
+                self.sent.put(Outcome(claim, LeaseEnded("the target is down"), sent=False))
+
+
+def _tell(outcomes: list[Outcome]) -> None:
+    """Send the signals that somebody listens to."""
+    if not outcomes or not any(
+        s.has_listeners(Replica) for s in (signals.replica_synced, signals.replica_failed, signals.file_synced)
+    ):
+        return
+    versions = {o.claim.id: o.claim.version for o in outcomes}
+    failures = {o.claim.id for o in outcomes if o.error is not None}
+    for replica in Replica.objects.filter(pk__in=versions).select_related("file"):
+        if replica.status == Replica.Status.SYNCED and replica.version == versions[replica.pk]:
+            signals.replica_synced.send_robust(sender=Replica, replica=replica)
+            if not Replica.objects.backlog().filter(file=replica.file_id).exists():
+                signals.file_synced.send_robust(sender=Replica, file=replica.file)
+        elif replica.status == Replica.Status.FAILED and replica.pk in failures:
+            signals.replica_failed.send_robust(sender=Replica, replica=replica)

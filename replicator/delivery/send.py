@@ -1,0 +1,77 @@
+"""One claim, carried out: PUT or DELETE. No database here: this runs in the sending threads."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import SuspiciousFileOperation
+from django.core.files.storage import InvalidStorageError, Storage, storages
+
+from replicator.delivery.content import LocalContent
+from replicator.errors import DeliveryError, LeaseEnded, LocalMissing, Refused, Unexpected
+from replicator.ledger import Claim, Outcome
+from replicator.targets.base import Target, TargetFile, safe_name
+
+log = logging.getLogger(__name__)
+
+
+def send(target: Target, claim: Claim) -> Outcome:
+    """Make *target* hold what *claim* says; what became of it. Never raises."""
+    if not claim.live():
+        return Outcome(claim, LeaseEnded("the lease ended before its turn came"), sent=False)
+    try:
+        storage = _storage(claim)
+        file = _target_file(storage, claim)
+        if claim.deleted:
+            target.delete(file)
+        else:
+            _put(target, file, storage, claim)
+    except (LocalMissing, DeliveryError) as error:
+        return Outcome(claim, error)
+    except Exception as error:  # one target's defect must not end the run for the other files
+        # The message stays out: it may hold a URL with a password. Where it happened is enough to find it.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
+        log.error("target raised what it should not", extra={"target": target.alias, "where": where})  # noqa: TRY400
+        return Outcome(claim, Unexpected(f"a defect in the target's code: {where}"))
+    return Outcome(claim, bytes=0 if claim.deleted else claim.size)
+
+
+def _put(target: Target, file: TargetFile, storage: Storage, claim: Claim) -> None:
+    try:
+        local = open(storage.path(claim.name), "rb")  # noqa: PTH123, SIM115  # Path.open costs more, for each file
+    except OSError as error:
+        raise LocalMissing(f"the local file can't be read: {error.strerror}") from error
+    except (SuspiciousFileOperation, ValueError) as error:
+        raise Refused(f"{claim.name!r} leaves its storage") from error
+    with local:
+        target.put(file, LocalContent(local, claim))
+
+
+def _storage(claim: Claim) -> Storage:
+    try:
+        return storages[claim.storage]
+    except InvalidStorageError as error:
+        raise Refused(f"STORAGES has no {claim.storage!r} any more, where this file was saved") from error
+
+
+def _target_file(storage: Storage, claim: Claim) -> TargetFile:
+    return TargetFile(
+        storage=claim.storage,
+        name=safe_name(claim.name),
+        prefix=_path(getattr(storage, "base_url", None) or "/"),
+        size=claim.size,
+        sha256=claim.sha256,
+        content_type=claim.content_type,
+        mogile_class=claim.mogile_class,
+    )
+
+
+@lru_cache(maxsize=64)
+def _path(base_url: str) -> str:
+    """The path that browsers use below *base_url*, starting and ending with a slash."""
+    path = unquote(urlsplit(base_url).path).strip("/")
+    return f"/{path}/" if path else "/"

@@ -1,0 +1,29 @@
+"""The only package that writes ledger rows.
+
+Everything people do in the admin or on the command line, and everything workers find out, goes through the
+functions named here. All of them are safe to call twice, and in any order.
+"""
+
+from replicator.ledger.leases import Batch, Claim, Lease, Outcome, claim, release, renew, settle
+from replicator.ledger.recording import Write, hold, is_recorded, record, record_new
+from replicator.ledger.upkeep import due_targets, hasten, prune, requeue
+
+__all__ = [
+    "Batch",
+    "Claim",
+    "Lease",
+    "Outcome",
+    "Write",
+    "claim",
+    "due_targets",
+    "hasten",
+    "hold",
+    "is_recorded",
+    "prune",
+    "record",
+    "record_new",
+    "release",
+    "renew",
+    "requeue",
+    "settle",
+]

@@ -1,0 +1,95 @@
+"""The only module that writes the targets' health, and who may be busy with them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from replicator.ledger import database
+from replicator.models import Slot, TargetState
+from replicator.signals import target_down, target_up
+
+log = logging.getLogger(__name__)
+State = TargetState.State
+
+
+def down_targets() -> set[str]:
+    """Aliases of the targets that are marked down."""
+    states = TargetState.objects.using(database.alias())
+    return set(states.filter(state=State.DOWN).values_list("target", flat=True))
+
+
+def is_down(target: str) -> bool:
+    return TargetState.objects.using(database.alias()).filter(target=target, state=State.DOWN).exists()
+
+
+def note_success(target: str) -> None:
+    """A request to *target* did what it should: its failures in a row are over."""
+    now = timezone.now()
+    state = _state(target)
+    # Once in ten seconds will do for people; this is on the path of every batch.
+    if state.failures or not state.last_success_at or now - state.last_success_at > timedelta(seconds=10):
+        _row(target).update(failures=0, last_success_at=now)
+
+
+def note_failures(target: str, count: int, reason: str) -> int:
+    """*count* more failures in a row; how many there are now."""
+    _state(target)
+    _row(target).update(failures=F("failures") + count, last_failure_at=timezone.now(), reason=reason)
+    return _state(target).failures
+
+
+def mark_down(target: str, reason: str) -> bool:
+    """No attempt is spent on *target* from now on. Whether that is news."""
+    _state(target)
+    news = _row(target).exclude(state=State.DOWN)
+    if not news.update(state=State.DOWN, reason=reason, since=timezone.now()):
+        return False
+    log.warning("target down", extra={"target": target, "reason": reason})
+    target_down.send_robust(sender=TargetState, target=target, reason=reason)
+    return True
+
+
+def mark_up(target: str) -> bool:
+    """*target* answers again. Whether that is news."""
+    now = timezone.now()
+    news = _row(target).filter(state=State.DOWN)
+    if not news.update(state=State.UP, reason="", failures=0, since=now, last_success_at=now):
+        return False
+    log.warning("target up", extra={"target": target})
+    target_up.send_robust(sender=TargetState, target=target, reason="")
+    return True
+
+
+def take_slot(target: str, slots: int, token: UUID, seconds: float) -> bool:
+    """Become one of the *slots* workers busy with *target*, for *seconds* unless renewed."""
+    rows = Slot.objects.using(database.alias()).filter(target=target, number__lt=slots)
+    if rows.count() < slots:
+        wanted = [Slot(target=target, number=number) for number in range(slots)]
+        Slot.objects.using(database.alias()).bulk_create(wanted, ignore_conflicts=True)
+    now = timezone.now()
+    until = now + timedelta(seconds=seconds)
+    free = rows.filter(Q(lease=None) | Q(lease_until__lte=now))
+    # Each UPDATE is conditional on its own row, so two workers never get one slot.
+    return any(free.filter(pk=pk).update(lease=token, lease_until=until) for pk in free.values_list("pk", flat=True))
+
+
+def renew_slot(token: UUID, seconds: float) -> None:
+    until = timezone.now() + timedelta(seconds=seconds)
+    Slot.objects.using(database.alias()).filter(lease=token).update(lease_until=until)
+
+
+def free_slot(token: UUID) -> None:
+    Slot.objects.using(database.alias()).filter(lease=token).update(lease=None, lease_until=None)
+
+
+def _row(target: str) -> QuerySet[TargetState]:
+    return TargetState.objects.using(database.alias()).filter(pk=target)
+
+
+def _state(target: str) -> TargetState:
+    return TargetState.objects.using(database.alias()).get_or_create(target=target)[0]

@@ -1,0 +1,256 @@
+"""Claiming, renewing and settling: what workers tell the ledger.
+
+The rules are those of ``tests/model/protocol.py``, which checks them over every interleaving; change them there
+first. A replica's ``doubt`` and ``provisional`` are its "", "doubtful" (doubt) and "provisional" (both).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import transaction
+from django.db.models import Case, F, OuterRef, Q, Subquery, Value, When
+from django.utils import timezone
+
+from replicator.conf import config
+from replicator.errors import DeliveryError, Refused
+from replicator.ledger import database
+from replicator.models import MediaFile, Replica
+from replicator.retry import delay_seconds, is_too_old
+
+Status = Replica.Status
+
+#: A worker thinks its lease over a little before the database does.
+_MARGIN = 0.9
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A worker's hold on the replicas of one batch."""
+
+    token: UUID
+    seconds: float
+    ends: float
+    """By this process's monotonic clock."""
+    lost: set[int] = field(default_factory=set)
+    """Ids of replicas that were not renewed."""
+
+    @classmethod
+    def start(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Lease:
+        return cls(uuid4(), seconds, clock() + seconds * _MARGIN)
+
+    def live(self, replica_id: int) -> bool:
+        """Whether a request for this replica may still be started, or go on."""
+        return time.monotonic() < self.ends and replica_id not in self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One replica in a worker's hands, with the file as it should be."""
+
+    id: int
+    target: str
+    file_id: int
+    storage: str
+    name: str
+    version: UUID
+    deleted: bool
+    size: int
+    sha256: str
+    content_type: str
+    mogile_class: str
+    attempts: int
+    since: datetime
+    lease: Lease
+
+    def live(self) -> bool:
+        return self.lease.live(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    lease: Lease
+    claims: Sequence[Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claim. Without an error: the target confirmed it."""
+
+    claim: Claim
+    error: DeliveryError | None = None
+    sent: bool = True
+    """Whether any request that changes the target was started."""
+    bytes: int = 0
+
+
+def claim(target: str, limit: int) -> Batch:
+    """Take up to *limit* due replicas of *target*, oldest due first. One short transaction.
+
+    Taking over an ended lease makes a replica doubtful: what its last holder sent may still take effect.
+    """
+    conf = config()
+    lease = Lease.start(conf.lease_seconds)
+    now = timezone.now()
+    rows = Replica.objects.using(database.alias())
+    with transaction.atomic(using=database.alias()):
+        due = rows.due(now).at(target)
+        ids = list(database.skip_locked(due.order_by("due_at")).values_list("pk", flat=True)[:limit])
+        if not ids:
+            return Batch(lease, [])
+        taken_over = Q(lease__isnull=False)
+        desired = MediaFile.objects.filter(pk=OuterRef("file_id")).values("version")
+        due.filter(pk__in=ids).update(
+            lease=lease.token,
+            lease_until=now + timedelta(seconds=conf.lease_seconds),
+            sent=Subquery(desired),
+            doubt=Case(When(taken_over, then=Value(True)), default=F("doubt")),
+            provisional=Case(When(taken_over, then=Value(False)), default=F("provisional")),
+            attempts=F("attempts") + Case(When(taken_over, then=Value(1)), default=Value(0)),
+            attempted_at=now,
+        )
+        # A file whose version is not the one just noted has a writer between; that writer's commit wakes us again.
+        taken = rows.filter(pk__in=ids, lease=lease.token, file__version=F("sent")).order_by("due_at")
+        claims = [
+            Claim(*values, lease)
+            for values in taken.values_list(
+                "id",
+                "target",
+                "file_id",
+                "file__storage",
+                "file__name",
+                "sent",
+                "file__deleted",
+                "file__size",
+                "file__sha256",
+                "file__content_type",
+                "file__mogile_class",
+                "attempts",
+                "since",
+            )
+        ]
+    return Batch(lease, claims)
+
+
+def renew(lease: Lease, ids: Iterable[int]) -> None:
+    """Hold on to these replicas for another full lease; those that can't be held are ``lease.lost``."""
+    wanted = set(ids)
+    start, now = time.monotonic(), timezone.now()
+    with transaction.atomic(using=database.alias()):
+        mine = Replica.objects.using(database.alias()).filter(lease=lease.token, lease_until__gt=now)
+        held = list(database.skip_locked(mine.filter(pk__in=wanted)).values_list("pk", flat=True))
+        mine.filter(pk__in=held).update(lease_until=now + timedelta(seconds=lease.seconds))
+    lease.lost |= wanted.difference(held)
+    lease.ends = start + lease.seconds * _MARGIN
+
+
+def settle(lease: Lease, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Record what became of claims under *lease*; the outcomes left over, because someone holds their rows just now.
+
+    A success counts only if the lease is still ours *and* no write came in between. All successes of a batch
+    are one statement, whatever their number.
+    """
+    if not outcomes:
+        return []
+    with transaction.atomic(using=database.alias()):
+        rows = Replica.objects.using(database.alias())
+        # Lock first, decide in a later statement: under READ COMMITTED a statement that waits for a row sees
+        # that row as it became, but everything else as it was when the statement began.
+        wanted = rows.filter(pk__in=[o.claim.id for o in outcomes])
+        locked = set(database.skip_locked(wanted).values_list("pk", flat=True))
+        succeeded = [o.claim.id for o in outcomes if o.error is None and o.claim.id in locked]
+        if succeeded:
+            rows.filter(pk__in=succeeded).update(**_success(lease.token))
+        for outcome in outcomes:
+            if outcome.error is not None and outcome.claim.id in locked:
+                _settle_failure(outcome, outcome.error)
+    # Rows that are gone were pruned or retired: there is nothing to record.
+    if len(locked) == len(outcomes):
+        return []
+    there = set(wanted.values_list("pk", flat=True))
+    return [o for o in outcomes if o.claim.id in there - locked]
+
+
+def release(lease: Lease, ids: Sequence[int]) -> None:
+    """Give back claims for which nothing was sent."""
+    mine = Replica.objects.using(database.alias()).filter(lease=lease.token)
+    with transaction.atomic(using=database.alias()):
+        held = list(database.skip_locked(mine.filter(pk__in=ids)).values_list("pk", flat=True))
+        mine.filter(pk__in=held).update(lease=None, lease_until=None, sent=None)
+
+
+def _success(token: UUID) -> dict[str, Any]:
+    """What becomes of each column, case by case; all cases look at the row as it was."""
+    now = timezone.now()
+    window = timedelta(seconds=config().doubt_window)
+    mine = Q(lease=token)
+    current = mine & Q(sent__isnull=False)
+    sure = current & (Q(doubt=False) | Q(provisional=True))
+    doubtful = current & Q(doubt=True, provisional=False)
+    columns: dict[str, tuple[Any, list[tuple[Q, Any]]]] = {
+        # column: (its value otherwise, [(condition, its value then), …])
+        "status": (Value(Status.PENDING), [(sure, Value(Status.SYNCED))]),
+        "version": (F("version"), [(sure, F("sent"))]),
+        "synced_at": (F("synced_at"), [(sure, Value(now))]),
+        "due_at": (Value(now), [(sure, F("due_at")), (doubtful, Value(now + window))]),
+        # Not mine any more: I may have overwritten what the new holder sent.
+        "doubt": (Value(True), [(sure, Value(False)), (mine, F("doubt"))]),
+        "provisional": (Value(False), [(doubtful, Value(True))]),
+        "attempts": (F("attempts"), [(mine, Value(0))]),
+        # Another holder's lease is kept: two senders could finish in either order.
+        "lease": (F("lease"), [(mine, Value(None))]),
+        "lease_until": (F("lease_until"), [(mine, Value(None))]),
+        "sent": (F("sent"), [(mine, Value(None))]),
+    }
+    cases = {
+        name: Case(
+            *(When(condition, then=then) for condition, then in whens),
+            default=default,
+            output_field=Replica._meta.get_field(name),
+        )
+        for name, (default, whens) in columns.items()
+    }
+    return {**cases, "error_kind": "", "error_text": "", "http_status": None}
+
+
+def _settle_failure(outcome: Outcome, error: DeliveryError) -> None:
+    conf, now = config(), timezone.now()
+    claim = outcome.claim
+    row = Replica.objects.using(database.alias()).filter(pk=claim.id)
+    mine = Q(lease=claim.lease.token)
+    if outcome.sent:
+        # Not mine any more, and something was sent: it may have overwritten what the new holder sent.
+        row.exclude(mine).update(status=Status.PENDING, due_at=now, doubt=True, provisional=False)
+    # A write came in between: that one is due at once, and this failure says nothing of it.
+    row.filter(mine, sent=None).update(**_unanswered(error), lease=None, lease_until=None)
+    age = (now - claim.since).total_seconds()
+    gave_up = isinstance(error, Refused) or is_too_old(age, max_age=conf.retry_max_age)
+    delay = delay_seconds(
+        claim.attempts + 1,
+        base=conf.retry_base,
+        cap=conf.retry_cap,
+        jitter=random.random(),  # noqa: S311  # spreads retries, guards nothing
+        retry_after=error.retry_after,
+    )
+    row.filter(mine).exclude(sent=None).update(
+        **_unanswered(error),
+        status=Status.FAILED if gave_up else Status.PENDING,
+        due_at=now + timedelta(seconds=delay),
+        attempts=F("attempts") + 1,
+        error_kind=error.kind,
+        error_text=str(error)[:2000],
+        http_status=error.status,
+        lease=None,
+        lease_until=None,
+        sent=None,
+    )
+
+
+def _unanswered(error: DeliveryError) -> dict[str, Any]:
+    return {"doubt": True, "provisional": False} if error.doubt else {}

@@ -1,0 +1,76 @@
+"""Finding due work, clearing finished tombstones, and what people ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from replicator.conf import config
+from replicator.ledger import database
+from replicator.models import MediaFile, Replica
+
+
+def due_targets(targets: Iterable[str]) -> list[str]:
+    """Those of *targets* that have work due now. One index probe each, whatever the number of rows."""
+    due = Replica.objects.using(database.alias()).due(timezone.now())
+    return [target for target in targets if due.at(target).exists()]
+
+
+def hasten(target: str, *, batch: int = 10_000) -> int:
+    """Make every waiting replica of *target* due now: it is up again. The number of them.
+
+    A provisional success keeps its doubt window: its waiting is not about the target being down.
+    """
+    now = timezone.now()
+    waiting = (
+        Replica.objects.using(database.alias())
+        .pending()
+        .at(target)
+        .filter(due_at__gt=now, provisional=False, lease=None)
+    )
+    total = 0
+    while True:
+        with transaction.atomic(using=database.alias()):
+            ids = list(database.skip_locked(waiting).values_list("pk", flat=True)[:batch])
+            total += Replica.objects.using(database.alias()).filter(pk__in=ids).update(due_at=now)
+        if len(ids) < batch:
+            return total
+
+
+def requeue(replicas: QuerySet[Replica]) -> int:
+    """Make the failed ones among *replicas* pending again, due now; the number of them. One statement."""
+    now = timezone.now()
+    # A plain subquery: whatever slicing, ordering or joins the selection has, the database picks from it.
+    chosen = replicas.order_by().values("pk")
+    return (
+        Replica.objects.using(database.alias())
+        .failed()
+        .filter(pk__in=chosen)
+        # The age limit counts from here: a person has asked for another try.
+        .update(status=Replica.Status.PENDING, since=now, due_at=now, attempts=0)
+    )
+
+
+def prune(*, batch: int = 1_000) -> int:
+    """Remove the tombstones that every target confirmed a good while ago; the number of them."""
+    long_ago = timezone.now() - timedelta(seconds=config().tombstone_age)
+    files = MediaFile.objects.using(database.alias())
+    replicas = Replica.objects.using(database.alias())
+    open_work = replicas.filter(file=OuterRef("pk")).filter(
+        ~Q(status=Replica.Status.SYNCED) | Q(synced_at__gt=long_ago)
+    )
+    finished = files.filter(~Exists(open_work), deleted=True, updated_at__lte=long_ago)
+    total = 0
+    while True:
+        with transaction.atomic(using=database.alias()):
+            ids = list(database.skip_locked(finished).values_list("pk", flat=True)[:batch])
+            # Again, now that the rows are ours: a write may have come between the look and the lock.
+            sure = list(finished.filter(pk__in=ids).values_list("pk", flat=True))
+            files.filter(pk__in=sure).delete()
+        total += len(sure)
+        if len(ids) < batch:
+            return total

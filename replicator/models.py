@@ -1,0 +1,158 @@
+"""The tables: what should be true of each file, and what is known of each target.
+
+``replicator.ledger`` is the only module that writes them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class MediaFile(models.Model):
+    """One file of one storage: what should be true of it."""
+
+    id = models.BigAutoField(primary_key=True)
+    storage = models.CharField(_("storage"), max_length=64, help_text=_("alias in STORAGES"))
+    name = models.CharField(_("name"), max_length=1024)
+    version = models.UUIDField(_("version"), help_text=_("new at each write; only equality matters"))
+    deleted = models.BooleanField(_("deleted"), default=False)
+    size = models.BigIntegerField(_("size"), default=0, help_text=_("bytes"))
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
+    content_type = models.CharField(_("content type"), max_length=255, blank=True)
+    mogile_class = models.CharField(_("MogileFS class"), max_length=64, blank=True)
+    node = models.CharField(_("node"), max_length=64, blank=True, help_text=_("where it arrived"))
+    created_at = models.DateTimeField(_("created"))
+    updated_at = models.DateTimeField(_("written"))
+
+    class Meta:
+        verbose_name = _("media file")
+        verbose_name_plural = _("media files")
+        constraints = [models.UniqueConstraint(fields=["storage", "name"], name="replicator_file")]
+        indexes = [
+            models.Index(fields=["updated_at"], condition=Q(deleted=True), name="replicator_tombstone"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.storage}: {self.name}"
+
+
+class ReplicaQuerySet(models.QuerySet["Replica"]):
+    """Questions about replicas that read aloud."""
+
+    def at(self, target: str) -> ReplicaQuerySet:
+        return self.filter(target=target)
+
+    def pending(self) -> ReplicaQuerySet:
+        return self.filter(status=Replica.Status.PENDING)
+
+    def failed(self) -> ReplicaQuerySet:
+        return self.filter(status=Replica.Status.FAILED)
+
+    def due(self, now: datetime | None = None) -> ReplicaQuerySet:
+        """Pending, with work to do now, and in no worker's hands."""
+        now = now or timezone.now()
+        free = Q(lease=None) | Q(lease_until__lte=now)
+        return self.pending().filter(free, due_at__lte=now)
+
+    def backlog(self) -> ReplicaQuerySet:
+        """Not synced, whatever the reason."""
+        return self.exclude(status=Replica.Status.SYNCED)
+
+
+class Replica(models.Model):
+    """One file at one target: what is known to be true there."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        SYNCED = "synced", _("synced")
+        FAILED = "failed", _("failed")
+
+    id = models.BigAutoField(primary_key=True)
+    file = models.ForeignKey(
+        MediaFile, on_delete=models.CASCADE, related_name="replicas", db_index=False, verbose_name=_("file")
+    )
+    target = models.CharField(_("target"), max_length=64, help_text=_('alias in REPLICATOR["TARGETS"]'))
+    version = models.UUIDField(_("confirmed version"), null=True, help_text=_("empty: nothing confirmed yet"))
+    status = models.CharField(_("status"), max_length=8, choices=Status, default=Status.PENDING)
+    since = models.DateTimeField(_("due since"), help_text=_("when the write it waits for was made"))
+    due_at = models.DateTimeField(_("due"))
+    lease = models.UUIDField(_("lease"), null=True)
+    lease_until = models.DateTimeField(_("lease ends"), null=True)
+    sent = models.UUIDField(
+        _("version sent"), null=True, help_text=_("noted at the claim; emptied by a write in between")
+    )
+    attempts = models.PositiveIntegerField(_("failed attempts"), default=0)
+    doubt = models.BooleanField(
+        _("doubt"), default=False, help_text=_("something sent earlier may still take effect")
+    )
+    provisional = models.BooleanField(
+        _("provisional"), default=False, help_text=_("succeeded in doubt; confirmed after the doubt window")
+    )
+    error_kind = models.CharField(_("error"), max_length=32, blank=True)
+    error_text = models.TextField(_("error message"), blank=True)
+    http_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
+    attempted_at = models.DateTimeField(_("last attempt"), null=True)
+    synced_at = models.DateTimeField(_("synced"), null=True)
+
+    objects = ReplicaQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("replica")
+        verbose_name_plural = _("replicas")
+        constraints = [
+            models.UniqueConstraint(fields=["file", "target"], name="replicator_replica"),
+        ]
+        indexes = [
+            # Partial, so that a sweep over ten million synced rows costs what it costs over none.
+            models.Index(fields=["target", "due_at"], condition=Q(status="pending"), name="replicator_due"),
+            models.Index(fields=["target", "since"], condition=Q(status="failed"), name="replicator_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.file_id} at {self.target}: {self.status}"
+
+
+class TargetState(models.Model):
+    """The health of one target."""
+
+    class State(models.TextChoices):
+        UP = "up", _("up")
+        DOWN = "down", _("down")
+
+    target = models.CharField(_("target"), max_length=64, primary_key=True)
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.UP)
+    reason = models.TextField(_("reason"), blank=True)
+    failures = models.PositiveIntegerField(_("failures in a row"), default=0)
+    since = models.DateTimeField(_("since"), default=timezone.now)
+    last_success_at = models.DateTimeField(_("last success"), null=True)
+    last_failure_at = models.DateTimeField(_("last failure"), null=True)
+
+    class Meta:
+        verbose_name = _("target")
+        verbose_name_plural = _("targets")
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.state}"
+
+
+class Slot(models.Model):
+    """The right of one worker process to be busy with a target; there are few, so that a bad one can't take all."""
+
+    id = models.BigAutoField(primary_key=True)
+    target = models.CharField(_("target"), max_length=64)
+    number = models.PositiveSmallIntegerField(_("number"))
+    lease = models.UUIDField(_("lease"), null=True)
+    lease_until = models.DateTimeField(_("lease ends"), null=True)
+
+    class Meta:
+        verbose_name = _("worker slot")
+        verbose_name_plural = _("worker slots")
+        constraints = [models.UniqueConstraint(fields=["target", "number"], name="replicator_slot")]
+
+    def __str__(self) -> str:
+        return f"{self.target} #{self.number}"

@@ -1,0 +1,279 @@
+"""A Django storage that keeps files locally, and records each write for every target."""
+
+from __future__ import annotations
+
+import errno
+import mimetypes
+import os
+import posixpath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage, InvalidStorageError, storages
+from django.core.files.utils import validate_file_name
+from django.db import transaction
+from django.utils._os import safe_makedirs
+from django.utils.deconstruct import deconstructible
+from django.utils.functional import cached_property
+
+from replicator import ledger, local
+from replicator.conf import config
+from replicator.errors import Refused
+from replicator.ledger.database import alias as database_alias
+from replicator.local import Digest, Entry
+from replicator.storage.transactions import LocalChange, deletes, on_commit
+from replicator.storage.writing import WritableFile
+from replicator.targets.base import safe_name
+
+#: What a PostgreSQL index and most servers take; bytes.
+LONGEST_NAME = 1024
+
+
+@deconstructible(path="replicator.storage.ReplicatedStorage")
+class ReplicatedStorage(FileSystemStorage):
+    """Files here, and a copy on every target.
+
+    *alias*: its name in ``STORAGES``, which workers find it by. *targets*: aliases in ``REPLICATOR["TARGETS"]``;
+    all of them unless given. The other options are those of ``FileSystemStorage``, ``allow_overwrite`` also on
+    Django 4.2.
+
+    A write is part of the caller's transaction: it is recorded with it, and announced when it commits. Until then
+    readers on this machine see it already, as with any file; after a rollback, ``tidy`` (the task
+    ``replicator.prune``) puts back what was there.
+    """
+
+    #: For targets that know classes; a subclass sets it.
+    mogile_class = ""
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str] | None = None,
+        base_url: str | None = None,
+        file_permissions_mode: int | None = None,
+        directory_permissions_mode: int | None = None,
+        allow_overwrite: bool = False,
+        *,
+        alias: str = "default",
+        targets: Sequence[str] | None = None,
+        mogile_class: str | None = None,
+    ) -> None:
+        super().__init__(location, base_url, file_permissions_mode, directory_permissions_mode)  # type: ignore[arg-type]
+        self._allow_overwrite = allow_overwrite
+        self.alias = alias
+        self._targets = targets
+        if mogile_class is not None:
+            self.mogile_class = mogile_class
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """Aliases of the targets that must hold this storage's files. Raises ``ImproperlyConfigured``."""
+        known = config().targets
+        if self._targets is None:
+            return list(known)
+        for target in self._targets:
+            if target not in known:
+                raise ImproperlyConfigured(
+                    f'STORAGES[{self.alias!r}] names the target {target!r}, which REPLICATOR["TARGETS"] does not have.'
+                )
+        return self._targets
+
+    # Writing
+
+    def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
+        """Write *content* under *name*, or a name like it that is free; the name it got.
+
+        The ledger decides which names are free, so two web hosts never take the same one.
+        """
+        name = name or content.name
+        if not hasattr(content, "chunks"):
+            content = File(content, name)
+        validate_file_name(name, allow_relative_path=True)
+        name = self._cleaned(self.get_available_name(name, max_length=max_length))
+        return self._write(name, content, max_length, replace=self._allow_overwrite)
+
+    def replace(self, name: str, content: File[Any]) -> str:
+        """Write *content* under exactly *name*, whatever was there."""
+        return self._write(self._cleaned(name), content, None, replace=True)
+
+    def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
+        self._check_belonging()
+        self._make_directory(name)
+        entry = Entry(Path(self.location), name, uuid4())
+        entry.open()
+        try:
+            digest = entry.stage(content, self.file_permissions_mode)
+            self._ensure_location_group_id(str(entry.new))
+        except BaseException:
+            entry.close()
+            raise
+        while not self._commit_to(entry, digest, replace=replace or deletes(self.alias, entry.name)):
+            entry = self._under_another_name(entry, max_length)
+        return entry.name
+
+    def _commit_to(self, entry: Entry, digest: Digest, *, replace: bool) -> bool:
+        """Record what *entry* has staged and show it; False if its name is not free (and may not be replaced)."""
+        write = ledger.Write(
+            self.alias,
+            entry.name,
+            digest.size,
+            digest.sha256,
+            mimetypes.guess_type(entry.name)[0] or "application/octet-stream",
+            self.mogile_class,
+            version=entry.version,
+        )
+        with transaction.atomic(using=database_alias(), savepoint=False):
+            if replace:
+                # The ledger first: its row lock is what keeps a delete from removing what is put in place here.
+                ledger.record(write, self.targets)
+                entry.put_in_place()
+            else:
+                try:
+                    entry.put_in_free_place()
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    raise _explained(error, self.location) from error
+                if not ledger.record(write, self.targets, only_if_free=True):
+                    # Another web host took the name just now. What was put here is not removed here: only tidy,
+                    # alone with the name, can know that nobody has put his own in its place.
+                    return False
+            on_commit(LocalChange(self.alias, entry, delete=False), self.targets)
+        return True
+
+    def _under_another_name(self, entry: Entry, max_length: int | None) -> Entry:
+        folder, base = posixpath.split(entry.name)
+        root, extension = os.path.splitext(base)
+        wanted = posixpath.join(folder, self.get_alternative_name(root, extension))
+        name = self._cleaned(self.get_available_name(wanted, max_length=max_length))
+        other = Entry(entry.root, name, uuid4())
+        other.open()
+        other.new.hardlink_to(entry.new)
+        return other
+
+    def delete(self, name: str) -> None:
+        """Make the file not exist, here and at every target. Already absent is success.
+
+        The local file goes when the transaction commits. A folder is removed here, if it is empty, and is none of
+        the targets' business.
+        """
+        if not name:
+            raise ValueError("The name must be given to delete().")
+        name = self._cleaned(name)
+        self._check_belonging()
+        place = Path(self.path(name))
+        if place.is_dir() and not place.is_symlink():
+            place.rmdir()
+            return
+        entry = Entry(Path(self.location), name, uuid4())
+        entry.open()
+        write = ledger.Write(self.alias, name, deleted=True, version=entry.version)
+        with transaction.atomic(using=database_alias(), savepoint=False):
+            ledger.record(write, self.targets)
+            entry.keep_old()
+            on_commit(LocalChange(self.alias, entry, delete=True), self.targets)
+
+    def _open(self, name: str, mode: str = "rb") -> File[Any]:
+        if set(mode) & set("wax+"):
+            return WritableFile(self, name, mode)
+        return super()._open(name, mode)
+
+    # Reading
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is here, or (of another node) in the ledger; not if this transaction has deleted it."""
+        name = self._cleaned(name)
+        if deletes(self.alias, name):
+            return False
+        return super().exists(name) or ledger.is_recorded(self.alias, name)
+
+    def listdir(self, path: str) -> tuple[list[str], list[str]]:
+        folders, files = super().listdir(path)
+        return (
+            [name for name in folders if not local.is_ours(name)],
+            [name for name in files if not local.is_ours(name)],
+        )
+
+    # Upkeep
+
+    def tidy(self) -> int:
+        """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``; their number."""
+        count = 0
+        for entries in local.leftovers(Path(self.location), config().orphan_grace):
+            with ledger.hold(self.alias, entries[0].name) as row:
+                wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
+                local.restore(entries, wanted, row.version if row else None)
+            count += len(entries)
+        return count
+
+    # Names and places
+
+    def _cleaned(self, name: str) -> str:
+        """*name* as the ledger knows it: relative to the storage, normal, one that can be sent."""
+        relative = os.path.relpath(self.path(str(name).replace("\\", "/")), self.location)
+        try:
+            safe_name(relative)
+        except Refused as error:
+            raise SuspiciousFileOperation(str(error)) from error
+        if local.is_ours(relative):
+            raise SuspiciousFileOperation(f"{name!r}: names that begin with {local.PREFIX!r} are the storage's own")
+        if len(os.fsencode(relative)) > LONGEST_NAME:
+            raise SuspiciousFileOperation(f"a name of more than {LONGEST_NAME} bytes: {relative[:60]!r}…")
+        try:
+            relative.encode()
+        except UnicodeEncodeError as error:
+            raise SuspiciousFileOperation(f"{name!r} is not UTF-8: rename the file") from error
+        return relative
+
+    def _make_directory(self, name: str) -> None:
+        directory = os.path.dirname(self.path(name))
+        try:
+            if self.directory_permissions_mode is not None:
+                safe_makedirs(directory, self.directory_permissions_mode, exist_ok=True)
+            else:
+                os.makedirs(directory, exist_ok=True)
+        except FileExistsError as error:
+            raise FileExistsError(f"{directory} exists and is not a directory.") from error
+
+    def _check_belonging(self) -> None:
+        if self._problem_with_belonging:
+            raise ImproperlyConfigured(self._problem_with_belonging)
+
+    @cached_property
+    def _problem_with_belonging(self) -> str:
+        """Workers find a file through its storage's alias: this instance must be where that alias is."""
+        write = f'pass alias="…" to {type(self).__name__}() (in STORAGES: "OPTIONS": {{"alias": "…"}}), naming'
+        try:
+            known = storages[self.alias]
+        except InvalidStorageError:
+            return f"STORAGES has no {self.alias!r}: {write} an entry of STORAGES"
+        if not isinstance(known, ReplicatedStorage):
+            return f"STORAGES[{self.alias!r}] is no ReplicatedStorage: {write} one that is"
+        if os.path.realpath(known.location) != os.path.realpath(self.location):
+            return (
+                f"this storage writes to {self.location}, but its alias {self.alias!r} to {known.location}: "
+                f"{write} an entry of STORAGES with this location"
+            )
+        if list(known.targets) != list(self.targets):
+            return (
+                f"this storage has the targets {list(self.targets)}, but its alias {self.alias!r} {list(known.targets)}: "
+                f"{write} an entry of STORAGES with these targets"
+            )
+        return ""
+
+
+def _explained(error: OSError, location: str) -> OSError:
+    if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
+        return OSError(
+            error.errno, f"the file system of {location} has no hard links; put MEDIA_ROOT on one that has"
+        )
+    return error
+
+
+def replicated_storages() -> Iterable[ReplicatedStorage]:
+    """Those in ``STORAGES`` that replicate."""
+    known: Iterable[Any] = (storages[alias] for alias in storages.backends)
+    return (storage for storage in known if isinstance(storage, ReplicatedStorage))

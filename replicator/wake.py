@@ -1,0 +1,149 @@
+"""Waking workers: the only module that publishes messages.
+
+A message says no more than "look at this target". It may be lost, doubled or late; ``sweep`` makes up for it. So
+publishing never raises and never takes long, however the broker fares.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery, current_app
+from django.db import DatabaseError
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from replicator.conf import config
+from replicator.ledger import health
+
+log = logging.getLogger(__name__)
+
+DELIVER = "replicator.deliver"
+
+#: Seconds after which a waiting message is worth nothing: the sweep has sent another.
+_EXPIRES = 300
+#: Seconds for which a flag says "a wake-up is waiting": little more than the sweep's rhythm, in case it lies.
+_FLAG_SECONDS = 15
+#: Seconds for which a process believes what it read about targets that are down.
+_HEALTH_SECONDS = 5.0
+
+
+class _State(threading.local):
+    producer: Producer | None = None
+    pid: int = 0
+
+
+_state = _State()
+_lock = threading.Lock()
+_leave_alone_until = 0.0
+_down: tuple[float, frozenset[str]] = (0.0, frozenset())
+
+
+def announce(targets: Iterable[str]) -> None:
+    """Wake a worker for each of *targets* that is up, unless a wake-up for it is waiting. Never raises.
+
+    A target that is down is not woken: its probe will. After a failure the broker is left alone for
+    ``ANNOUNCE_PAUSE`` seconds, so that a sick one does not slow down every request.
+    """
+    if time.monotonic() >= _leave_alone_until:
+        down = _down_targets()
+        _publish([t for t in targets if t not in down], even_if_waiting=False)
+
+
+def wake(targets: Iterable[str]) -> None:
+    """Wake a worker for each of *targets*, whatever is known. Never raises. For the sweep, the probe and people."""
+    _publish(list(targets), even_if_waiting=True)
+
+
+def clear_flag(target: str) -> None:
+    """Say that no wake-up for *target* is waiting any more. To be called before looking for work, not after:
+    what is recorded in between is then announced again."""
+    with suppress(KombuError, OSError):
+        client = _flags(_producer())
+        if client is not None:
+            client.delete(_flag(target))
+
+
+def _publish(targets: list[str], *, even_if_waiting: bool) -> None:
+    global _leave_alone_until
+    if not targets:
+        return
+    try:
+        producer = _producer()
+        client = _flags(producer)
+        for target in targets:
+            # A client that is not there can't say that a wake-up is waiting.
+            first = client is None or client.set(_flag(target), 1, nx=True, ex=_FLAG_SECONDS)
+            if first or even_if_waiting:
+                current_app.send_task(
+                    DELIVER,
+                    args=[target],
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                    expires=_EXPIRES,
+                )
+    except Exception as error:  # whatever a transport raises: saving goes on, and the sweep will find it
+        _forget_producer()
+        with _lock:
+            _leave_alone_until = time.monotonic() + config().announce_pause
+        log.warning("announcing failed", extra={"targets": targets, "error": type(error).__name__})
+
+
+def _flag(target: str) -> str:
+    return f"replicator:wake:{target}"
+
+
+def _flags(producer: Producer) -> Any:
+    """The broker's own Redis client, which can hold flags; None on other brokers."""
+    if producer.connection.transport.driver_type != "redis":
+        return None
+    return producer.channel.client
+
+
+def _producer() -> Producer:
+    """This thread's producer. A connection must not cross a fork, and has time limits whatever the project's are."""
+    if _state.producer is None or _state.pid != os.getpid():
+        app: Celery = current_app._get_current_object()
+        _state.producer = app.amqp.Producer(_connection(app), auto_declare=False)
+        _state.pid = os.getpid()
+    return _state.producer
+
+
+def _connection(app: Celery) -> Connection:
+    seconds = config().announce_timeout
+    scheme = app.connection_for_write().transport_cls
+    if str(scheme).startswith(("redis", "rediss", "sentinel")):
+        limits: dict[str, Any] = {
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "retry_on_timeout": False,
+        }
+    else:
+        limits = {"read_timeout": seconds, "write_timeout": seconds}
+    options = {**app.conf.broker_transport_options, **limits, "max_retries": 0}
+    return app.connection_for_write(connect_timeout=seconds, heartbeat=0, transport_options=options)
+
+
+def _forget_producer() -> None:
+    producer, _state.producer = _state.producer, None
+    if producer is not None and _state.pid == os.getpid():
+        with suppress(Exception):
+            # collapse() drops the sockets without a farewell that a hung broker would keep us waiting for.
+            producer.connection.collapse()
+
+
+def _down_targets() -> frozenset[str]:
+    global _down
+    read_at, known = _down
+    if time.monotonic() - read_at >= _HEALTH_SECONDS or not read_at:
+        with suppress(DatabaseError):
+            known = frozenset(health.down_targets())
+        _down = (time.monotonic(), known)
+    return known
