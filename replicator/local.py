@@ -2,7 +2,7 @@
 
 A write leaves three traces beside its file, all named after its version, until its transaction has committed:
 
-- ``.replicator/<version>`` below the storage's location: the journal entry, holding the file's name;
+- ``.replicator/<version>`` below the storage's location: the journal entry, which holds the file's name;
 - ``.replicator-<version>.new`` beside the file: a hard link to what the write put in place;
 - ``.replicator-<version>.old`` beside the file: a hard link to what it replaced or wants to delete.
 
@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 from django.core.files import File
@@ -40,94 +39,79 @@ class Digest:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """One write's traces."""
+    """One write's traces. Paths are plain strings: this is on the path of every save."""
 
-    root: Path
-    name: str
-    version: UUID
+    __slots__ = ("name", "new", "old", "passing", "place", "record", "root", "version")
 
-    @property
-    def place(self) -> Path:
-        return self.root / self.name
-
-    @property
-    def new(self) -> Path:
-        return self.place.with_name(f"{PREFIX}{self.version.hex}.new")
-
-    @property
-    def old(self) -> Path:
-        return self.place.with_name(f"{PREFIX}{self.version.hex}.old")
-
-    @property
-    def passing(self) -> Path:
-        return self.place.with_name(f"{PREFIX}{self.version.hex}.put")
-
-    @property
-    def record(self) -> Path:
-        return self.root / JOURNAL / self.version.hex
+    def __init__(self, root: str, name: str, version: UUID) -> None:
+        self.root, self.name, self.version = root, name, version
+        self.place = f"{root}/{name}"
+        self.record = f"{root}/{JOURNAL}/{version.hex}"
+        beside = f"{self.place.rpartition('/')[0]}/{PREFIX}{version.hex}"
+        self.new, self.old, self.passing = f"{beside}.new", f"{beside}.old", f"{beside}.put"
 
     def open(self) -> None:
-        """Write the journal entry: before anything else, so that nothing is ever left unfindable."""
-        try:
-            self._write_record()
-        except FileNotFoundError:
-            self.record.parent.mkdir(parents=True, exist_ok=True)
-            self._write_record()
+        """Write the journal entry: before anything else, so that nothing is ever left unfindable.
 
-    def _write_record(self) -> None:
-        with self.record.open("w", encoding="utf-8") as file:
-            file.write(self.name)
+        A symbolic link that leads nowhere, with the name as its text: one call, and on a journaling file system
+        on the disk no later than the content that is synced after it.
+        """
+        try:
+            os.symlink(self.name, self.record)
+        except FileNotFoundError:
+            os.makedirs(f"{self.root}/{JOURNAL}", exist_ok=True)
+            os.symlink(self.name, self.record)
 
     def close(self) -> None:
         """Remove the traces: the entry last, so that it can be done again."""
-        self.passing.unlink(missing_ok=True)
-        self.new.unlink(missing_ok=True)
-        self.old.unlink(missing_ok=True)
-        self.record.unlink(missing_ok=True)
+        for trace in (self.passing, self.new, self.old, self.record):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(trace)
 
     def stage(self, content: File[bytes], mode: int | None) -> Digest:
         """Write *content* beside its place, hashed on the way and synced to the disk."""
         sha256, size = hashlib.sha256(), 0
-        with self.new.open("xb", buffering=0) as file:
+        descriptor = os.open(self.new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
             for chunk in content.chunks():
                 data = chunk.encode() if isinstance(chunk, str) else chunk
-                _write_all(file.fileno(), data)
+                _write_all(descriptor, data)
                 sha256.update(data)
                 size += len(data)
             if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         return Digest(size, sha256.hexdigest())
 
     def put_in_free_place(self) -> None:
-        """Show what was staged. Raises ``FileExistsError`` if the name is taken: the disk decides, at once for all."""
-        self.place.hardlink_to(self.new)
-        _sync_directory(self.place.parent)
+        """Show what was staged. Raises ``FileExistsError`` if the name is taken: the disk decides, for all."""
+        os.link(self.new, self.place)
 
     def put_in_place(self) -> None:
         """Show what was staged instead of what was there, keeping that until ``close``."""
         self.keep_old()
         # A link of a link: the rename consumes one name, and the other goes on saying what this write put there.
         self.show(self.new)
-        _sync_directory(self.place.parent)
 
-    def show(self, kept: Path) -> None:
+    def show(self, kept: str) -> None:
         """Put a link to *kept* in place, in one step."""
-        self.passing.unlink(missing_ok=True)
-        self.passing.hardlink_to(kept)
-        self.passing.replace(self.place)
+        with suppress(FileNotFoundError):
+            os.unlink(self.passing)
+        os.link(kept, self.passing)
+        os.replace(self.passing, self.place)
 
     def keep_old(self) -> None:
         """Hold on to what is there now, if anything."""
         with suppress(FileNotFoundError):
-            self.old.hardlink_to(self.place)
+            os.link(self.place, self.old)
 
     def remove_old(self) -> None:
         """Remove what ``keep_old`` saw at the place; anything that came since stays."""
         if _same(self.old, self.place):
-            self.place.unlink(missing_ok=True)
+            os.unlink(self.place)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -136,44 +120,34 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _same(one: str, other: str) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except FileNotFoundError:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def digest(path: Path) -> Digest | None:
-    """What is in *path*; None if there is nothing."""
+def digest(path: str) -> Digest | None:
+    """What is in *path*; None if there is no such file."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return Digest(file.tell(), sha256)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
 
-def leftovers(root: Path, older_than: float) -> Iterator[list[Entry]]:
+def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
     """The journal's entries of writes made more than *older_than* seconds ago, those of one name together."""
     by_name: dict[str, list[Entry]] = {}
     limit = time.time() - older_than
-    try:
-        records = list((root / JOURNAL).iterdir())
-    except FileNotFoundError:
-        return
-    for record in records:
-        with suppress(FileNotFoundError, ValueError):
-            if record.stat().st_mtime <= limit:
-                entry = Entry(root, record.read_text(encoding="utf-8"), UUID(hex=record.name))
-                by_name.setdefault(entry.name, []).append(entry)
+    with suppress(FileNotFoundError), os.scandir(f"{root}/{JOURNAL}") as records:
+        for record in records:
+            # One that is finished just now is gone; something that is no entry is none of ours.
+            with suppress(OSError, ValueError):
+                if record.stat(follow_symlinks=False).st_mtime <= limit:
+                    entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
+                    by_name.setdefault(entry.name, []).append(entry)
     yield from by_name.values()
 
 
@@ -190,7 +164,7 @@ def restore(entries: Iterable[Entry], wanted: Digest | None, version: UUID | Non
     if wanted is None:
         meant = [e.old for e in entries if e.version == version] + [e.new for e in entries]
         if any(_same(path, place) for path in meant):
-            place.unlink()
+            os.unlink(place)
             done = "removed"
     elif digest(place) != wanted:
         kept = next((p for e in entries for p in (e.new, e.old) if digest(p) == wanted), None)
@@ -198,7 +172,7 @@ def restore(entries: Iterable[Entry], wanted: Digest | None, version: UUID | Non
             entries[0].show(kept)
             done = "restored"
         elif any(_same(entry.new, place) for entry in entries):
-            place.unlink()
+            os.unlink(place)
             done = "removed"
     for entry in entries:
         entry.close()

@@ -6,42 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Literal
 from uuid import UUID, uuid4
 
-from django.db import transaction
-from django.db.models import Model
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from replicator.conf import config
 from replicator.ledger import database
 from replicator.models import MediaFile, Replica
 
-_FILE_COLUMNS = (
-    "storage",
-    "name",
-    "version",
-    "deleted",
-    "size",
-    "sha256",
-    "content_type",
-    "mogile_class",
-    "node",
-    "created_at",
-    "updated_at",
-)
-_REPLICA_COLUMNS = (
-    "file",
-    "target",
-    "status",
-    "since",
-    "due_at",
-    "attempts",
-    "doubt",
-    "provisional",
-    "error_kind",
-    "error_text",
-)
+OnConflict = Literal["replace", "replace if deleted", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +47,7 @@ def record(write: Write, targets: Sequence[str], *, only_if_free: bool = False) 
     """
     now = timezone.now()
     with transaction.atomic(using=database.alias(), savepoint=False):
-        ids = _upsert_files([write], now, on_conflict="replace if deleted" if only_if_free else "replace")
+        ids = _upsert_files([write], now, "replace if deleted" if only_if_free else "replace")
         _upsert_replicas(ids, targets, now)
     return bool(ids)
 
@@ -83,14 +60,16 @@ def record_new(writes: Sequence[Write], targets: Sequence[str]) -> int:
     now = timezone.now()
     with transaction.atomic(using=database.alias(), savepoint=False):
         # In the order of the names, as every other writer of several rows: no two wait for each other.
-        ids = _upsert_files(sorted(writes, key=lambda w: (w.storage, w.name)), now, on_conflict="skip")
+        ids = _upsert_files(sorted(writes, key=lambda w: (w.storage, w.name)), now, "skip")
         _upsert_replicas(ids, targets, now)
     return len(ids)
 
 
 def is_recorded(storage: str, name: str) -> bool:
     """Whether the ledger holds a living file of this name."""
-    return MediaFile.objects.using(database.alias()).filter(storage=storage, name=name, deleted=False).exists()
+    with database.connection().cursor() as cursor:
+        cursor.execute(_Statements.of(cursor.db).is_recorded, [storage, name])
+        return cursor.fetchone() is not None
 
 
 @contextmanager
@@ -104,94 +83,98 @@ def hold(storage: str, name: str) -> Iterator[MediaFile | None]:
         stand_in = Write(storage, name, deleted=True)
         # An INSERT is what makes two sessions meet over a row that does not exist yet, and, being a write,
         # what takes SQLite's only lock at once.
-        inserted = _upsert_files([stand_in], now, on_conflict="skip")
+        inserted = _upsert_files([stand_in], now, "skip")
         row = MediaFile.objects.using(database.alias()).select_for_update().get(storage=storage, name=name)
         yield None if inserted else row
         if inserted:
             MediaFile.objects.using(database.alias()).filter(pk=row.pk, version=stand_in.version).delete()
 
 
-def _upsert_files(writes: Sequence[Write], now: datetime, *, on_conflict: str) -> list[int]:
+def _upsert_files(writes: Sequence[Write], now: datetime, on_conflict: OnConflict) -> list[int]:
     """Insert or update rows of MediaFile; the ids of those written."""
     if not writes:
         return []
-    node = config().node
-    rows = [
-        (
-            w.storage,
-            w.name,
-            w.version,
-            w.deleted,
-            w.size,
-            w.sha256,
-            w.content_type,
-            w.mogile_class,
-            node,
-            now,
-            now,
-        )
-        for w in writes
-    ]
-    table = _quoted(MediaFile._meta.db_table)
-    if on_conflict == "skip":
-        action = "DO NOTHING"
-    else:
-        kept = {"storage", "name", "created_at"}
-        assignments = ", ".join(
-            f"{_quoted(c)} = EXCLUDED.{_quoted(c)}" for c in _columns(MediaFile, _FILE_COLUMNS) if c not in kept
-        )
-        action = f"DO UPDATE SET {assignments}"
-        if on_conflict == "replace if deleted":
-            action += f" WHERE {table}.{_quoted('deleted')}"
-    sql, params = _insert(MediaFile, _FILE_COLUMNS, rows)
-    conflict = f"{_quoted('storage')}, {_quoted('name')}"
-    with database.connection().cursor() as cursor:
-        cursor.execute(f"{sql} ON CONFLICT ({conflict}) {action} RETURNING {_quoted('id')}", params)
+    connection = database.connection()
+    node, time = config().node, connection.ops.adapt_datetimefield_value(now)
+    params: list[object] = []
+    for w in writes:
+        version = w.version if connection.features.has_native_uuid_field else w.version.hex
+        params += (w.storage, w.name, version, w.deleted, w.size, w.sha256, w.content_type, w.mogile_class)
+        params += (node, time, time)
+    with connection.cursor() as cursor:
+        cursor.execute(_Statements.of(connection).files(on_conflict, len(writes)), params)
         return [row[0] for row in cursor.fetchall()]
 
 
 def _upsert_replicas(file_ids: Sequence[int], targets: Sequence[str], now: datetime) -> None:
     if not file_ids or not targets:
         return
-    rows = [
-        (file_id, target, Replica.Status.PENDING, now, now, 0, False, False, "", "")
-        for file_id in file_ids
-        for target in sorted(targets)
-    ]
-    sql, params = _insert(Replica, _REPLICA_COLUMNS, rows)
-    q = _quoted
-    # doubt stays: what was sent earlier may still take effect, so this write's success is provisional again.
-    fresh = ("status", "since", "due_at", "attempts", "provisional", "error_kind", "error_text")
-    assignments = ", ".join(f"{q(c)} = EXCLUDED.{q(c)}" for c in fresh)
-    with database.connection().cursor() as cursor:
-        cursor.execute(
-            f"{sql} ON CONFLICT ({q('file_id')}, {q('target')}) DO UPDATE SET {assignments}, "
-            f"{q('sent')} = NULL, {q('http_status')} = NULL",
-            params,
-        )
+    connection = database.connection()
+    time = connection.ops.adapt_datetimefield_value(now)
+    params: list[object] = []
+    for file_id in file_ids:
+        for target in sorted(targets):
+            params += (file_id, target, Replica.Status.PENDING.value, time, time, 0, False, False, "", "")
+    with connection.cursor() as cursor:
+        cursor.execute(_Statements.of(connection).replicas(len(file_ids) * len(targets)), params)
 
 
-def _insert(model: type[Model], fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
-    """``INSERT INTO … VALUES …`` for *rows*, and its parameters as the database takes them.
+class _Statements:
+    """The SQL of recording, made once for each kind of database.
 
     Written by hand because ``bulk_create`` can neither keep a living row (ON CONFLICT … WHERE) nor, before
-    Django 5.0, say which rows it wrote.
+    Django 5.0, say which rows it wrote; and since each save pays for it.
     """
-    connection = database.connection()
-    metas = [model._meta.get_field(name) for name in fields]
-    params = [
-        meta.get_db_prep_save(value, connection=connection)  # type: ignore[union-attr]  # all are concrete
-        for row in rows
-        for meta, value in zip(metas, row, strict=True)
-    ]
-    columns = ", ".join(map(_quoted, _columns(model, fields)))
-    values = ", ".join([f"({', '.join(['%s'] * len(fields))})"] * len(rows))
-    return f"INSERT INTO {_quoted(model._meta.db_table)} ({columns}) VALUES {values}", params  # noqa: S608  # names only
 
+    FILE = (
+        *("storage", "name", "version", "deleted", "size", "sha256", "content_type", "mogile_class"),
+        *("node", "created_at", "updated_at"),
+    )
+    REPLICA = (
+        *("file_id", "target", "status", "since", "due_at"),
+        *("attempts", "doubt", "provisional", "error_kind", "error_text"),
+    )
 
-def _columns(model: type[Model], fields: Sequence[str]) -> list[str]:
-    return [model._meta.get_field(name).column for name in fields]  # type: ignore[union-attr]  # all are concrete
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._q = connection.ops.quote_name
+        self.is_recorded = (
+            f"SELECT 1 FROM {self._q(MediaFile._meta.db_table)} "
+            f"WHERE {self._q('storage')} = %s AND {self._q('name')} = %s AND NOT {self._q('deleted')}"
+        )
 
+    @classmethod
+    @cache
+    def _of(cls, vendor: str, alias: str) -> _Statements:
+        return cls(connections[alias])
 
-def _quoted(name: str) -> str:
-    return database.connection().ops.quote_name(name)
+    @classmethod
+    def of(cls, connection: BaseDatabaseWrapper) -> _Statements:
+        return cls._of(connection.vendor, connection.alias)
+
+    @cache  # noqa: B019  # the instances are few, and live as long as the process
+    def files(self, on_conflict: OnConflict, rows: int) -> str:
+        q = self._q
+        if on_conflict == "skip":
+            action = "DO NOTHING"
+        else:
+            changed = [name for name in self.FILE if name not in ("storage", "name", "created_at")]
+            action = f"DO UPDATE SET {', '.join(f'{q(c)} = EXCLUDED.{q(c)}' for c in changed)}"
+            if on_conflict == "replace if deleted":
+                action += f" WHERE {q(MediaFile._meta.db_table)}.{q('deleted')}"
+        insert = self._insert(MediaFile._meta.db_table, self.FILE, rows)
+        return f"{insert} ON CONFLICT ({q('storage')}, {q('name')}) {action} RETURNING {q('id')}"
+
+    @cache  # noqa: B019  # as above
+    def replicas(self, rows: int) -> str:
+        q = self._q
+        # doubt stays: what was sent earlier may still take effect, so this write's success is provisional again.
+        fresh = [name for name in self.REPLICA if name not in ("file_id", "target", "doubt")]
+        return (
+            f"{self._insert(Replica._meta.db_table, self.REPLICA, rows)} "
+            f"ON CONFLICT ({q('file_id')}, {q('target')}) DO UPDATE SET "
+            f"{', '.join(f'{q(c)} = EXCLUDED.{q(c)}' for c in fresh)}, {q('sent')} = NULL, {q('http_status')} = NULL"
+        )
+
+    def _insert(self, table: str, columns: Sequence[str], rows: int) -> str:
+        values = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * rows)
+        return f"INSERT INTO {self._q(table)} ({', '.join(map(self._q, columns))}) VALUES {values}"

@@ -21,7 +21,7 @@ from django.utils.deconstruct import deconstructible
 from django.utils.functional import cached_property
 
 from replicator import ledger, local
-from replicator.conf import config
+from replicator.conf import config, nearest
 from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
@@ -61,7 +61,12 @@ class ReplicatedStorage(FileSystemStorage):
         targets: Sequence[str] | None = None,
         mogile_class: str | None = None,
     ) -> None:
-        super().__init__(location, base_url, file_permissions_mode, directory_permissions_mode)  # type: ignore[arg-type]
+        super().__init__(
+            location,  # type: ignore[arg-type]  # the stubs know no PathLike here
+            base_url,
+            file_permissions_mode,
+            directory_permissions_mode,
+        )
         self._allow_overwrite = allow_overwrite
         self.alias = alias
         self._targets = targets
@@ -77,7 +82,8 @@ class ReplicatedStorage(FileSystemStorage):
         for target in self._targets:
             if target not in known:
                 raise ImproperlyConfigured(
-                    f'STORAGES[{self.alias!r}] names the target {target!r}, which REPLICATOR["TARGETS"] does not have.'
+                    f"STORAGES[{self.alias!r}] names the target {target!r}, "
+                    f'which REPLICATOR["TARGETS"] does not have. {nearest(target, list(known))}'
                 )
         return self._targets
 
@@ -102,11 +108,11 @@ class ReplicatedStorage(FileSystemStorage):
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
         self._check_belonging()
         self._make_directory(name)
-        entry = Entry(Path(self.location), name, uuid4())
+        entry = Entry(self.location, name, uuid4())
         entry.open()
         try:
             digest = entry.stage(content, self.file_permissions_mode)
-            self._ensure_location_group_id(str(entry.new))
+            self._ensure_location_group_id(entry.new)
         except BaseException:
             entry.close()
             raise
@@ -151,7 +157,7 @@ class ReplicatedStorage(FileSystemStorage):
         name = self._cleaned(self.get_available_name(wanted, max_length=max_length))
         other = Entry(entry.root, name, uuid4())
         other.open()
-        other.new.hardlink_to(entry.new)
+        os.link(entry.new, other.new)
         return other
 
     def delete(self, name: str) -> None:
@@ -168,7 +174,7 @@ class ReplicatedStorage(FileSystemStorage):
         if place.is_dir() and not place.is_symlink():
             place.rmdir()
             return
-        entry = Entry(Path(self.location), name, uuid4())
+        entry = Entry(self.location, name, uuid4())
         entry.open()
         write = ledger.Write(self.alias, name, deleted=True, version=entry.version)
         with transaction.atomic(using=database_alias(), savepoint=False):
@@ -202,7 +208,7 @@ class ReplicatedStorage(FileSystemStorage):
     def tidy(self) -> int:
         """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``; their number."""
         count = 0
-        for entries in local.leftovers(Path(self.location), config().orphan_grace):
+        for entries in local.leftovers(self.location, config().orphan_grace):
             with ledger.hold(self.alias, entries[0].name) as row:
                 wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
                 local.restore(entries, wanted, row.version if row else None)
@@ -259,7 +265,8 @@ class ReplicatedStorage(FileSystemStorage):
             )
         if list(known.targets) != list(self.targets):
             return (
-                f"this storage has the targets {list(self.targets)}, but its alias {self.alias!r} {list(known.targets)}: "
+                f"this storage has the targets {list(self.targets)}, "
+                f"but its alias {self.alias!r} {list(known.targets)}: "
                 f"{write} an entry of STORAGES with these targets"
             )
         return ""
