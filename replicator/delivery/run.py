@@ -64,12 +64,14 @@ def deliver(alias: str, *, seconds: float | None = None) -> Summary:
         if not health.take_slot(alias, target.workers, slot, conf.lease_seconds):
             summary.skipped = "busy"
             return summary
+        run = _Run(target, slot, summary)
         try:
-            _Run(target, slot, summary).work(end)
+            run.work(end)
         finally:
             health.free_slot(slot)
-        # Look again after leaving: whoever found every slot taken a moment ago went away, trusting us.
-        if not ledger.due_targets([alias]):
+        # Look again after leaving: whoever found every slot taken a moment ago went away, trusting us. What is due
+        # but could not be claimed is being written just now, and announced by that.
+        if not run.claimed or not ledger.due_targets([alias]):
             return summary
         if time.monotonic() >= end:
             wake.wake([alias])
@@ -95,7 +97,7 @@ class _Run:
         self.done_since = 0.0
         self.leases: dict[Lease, set[int]] = {}
         self.renewed = self.looked = time.monotonic()
-        self.suspended = False
+        self.suspended = self.claimed = False
 
     def work(self, end: float) -> None:
         """Until nothing is due, the target is down or it is *end* by the monotonic clock."""
@@ -128,6 +130,7 @@ class _Run:
         batch = ledger.claim(self.target.alias, self.conf.batch_size)
         self.looked = time.monotonic()
         if batch.claims:
+            self.claimed = True
             self.leases[batch.lease] = {claim.id for claim in batch.claims}
             self.in_hand += len(batch.claims)
             while len(self.threads) < min(self.target.concurrency, self.in_hand):

@@ -94,7 +94,8 @@ class ReplicatedStorage(FileSystemStorage):
 
         The ledger decides which names are free, so two web hosts never take the same one.
         """
-        name = name or content.name
+        if name is None:
+            name = str(content.name)
         if not hasattr(content, "chunks"):
             content = File(content, name)
         validate_file_name(name, allow_relative_path=True)
@@ -187,6 +188,13 @@ class ReplicatedStorage(FileSystemStorage):
             return WritableFile(self, name, mode)
         return super()._open(name, mode)
 
+    # Names
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        if self._allow_overwrite and not (max_length and len(name) > max_length):
+            return name  # Django 4.2 does not know allow_overwrite
+        return super().get_available_name(name, max_length=max_length)
+
     # Reading
 
     def exists(self, name: str) -> bool:
@@ -215,7 +223,7 @@ class ReplicatedStorage(FileSystemStorage):
             count += len(entries)
         return count
 
-    # Names and places
+    # Places
 
     def _cleaned(self, name: str) -> str:
         """*name* as the ledger knows it: relative to the storage, normal, one that can be sent."""

@@ -22,6 +22,8 @@ class Announcement:
 
     def __init__(self) -> None:
         self.targets: set[str] = set()
+        #: Files, as (storage, name), that a delete was noted for: perhaps rolled back to a savepoint since.
+        self.deleted: set[tuple[str, str]] = set()
 
     def send(self) -> None:
         wake.announce(sorted(self.targets))
@@ -52,17 +54,24 @@ class LocalChange:
 
 def on_commit(change: LocalChange, targets: Iterable[str]) -> None:
     """Finish *change* and wake workers for *targets* when the transaction commits; now, if there is none."""
-    announcement = next(_waiting(Announcement), None) or Announcement()
-    new = not announcement.targets
-    announcement.targets.update(targets)
-    # Bound methods, not partials: Django's handler of a failing robust hook asks for its __qualname__.
-    if new and announcement.targets:
+    announcement = next(_waiting(Announcement), None)
+    if announcement is None:
+        announcement = Announcement()
+        # Bound methods, not partials: Django's handler of a failing robust hook asks for its __qualname__.
         transaction.on_commit(announcement.send, using=alias(), robust=True)
+    announcement.targets.update(targets)
+    if change.delete:
+        announcement.deleted.add((change.storage, change.entry.name))
     transaction.on_commit(change.finish, using=alias(), robust=True)
 
 
 def deletes(storage: str, name: str) -> bool:
     """Whether the current transaction has deleted this file (and not been rolled back to before that)."""
+    # The announcement is the transaction's first hook of ours, and outlives every later one: no need to go through
+    # thousands of them for a name that nobody deleted.
+    announcement = next(_waiting(Announcement), None)
+    if announcement is None or (storage, name) not in announcement.deleted:
+        return False
     last = None
     for change in _waiting(LocalChange):
         if change.storage == storage and change.entry.name == name:
