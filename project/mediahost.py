@@ -56,10 +56,9 @@ class MediaHost:
         try:
             self._authorize(environ)
             method = str(environ["REQUEST_METHOD"])
-            handler = getattr(self, f"_{method.lower()}", None) if method in METHODS.split(", ") else None
-            if handler is None:
-                raise Problem(405)
-            status, headers, body = handler(environ, self._path(environ))
+            path = self._path(environ)
+            handler = getattr(self, f"_{method.lower()}") if method in METHODS.split(", ") else self._unknown
+            status, headers, body = handler(environ, path)
         except (Problem, OSError) as error:
             status = error.status if isinstance(error, Problem) else _status_of(error, environ)
             headers, body = [("Content-Length", "0")], []
@@ -86,6 +85,9 @@ class MediaHost:
             raise Problem(400)
         return os.path.join(self.root, *segments)  # noqa: PTH118 - Path has no bytes
 
+    def _unknown(self, environ: WSGIEnvironment, path: bytes) -> _Answer:
+        raise Problem(405)
+
     def _options(self, environ: WSGIEnvironment, path: bytes) -> _Answer:
         return 200, [("Allow", METHODS), ("DAV", "1"), ("Content-Length", "0")], []
 
@@ -100,37 +102,16 @@ class MediaHost:
                 raise Problem(403)
             return 301, [("Location", location), ("Content-Length", "0")], []
         file = open(path, "rb")  # noqa: PTH123, SIM115 - Path has no bytes; _send closes it
+        answer: _Answer | None = None
         try:
-            info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                raise Problem(403)
-            etag = f'"{info.st_ino:x}-{info.st_mtime_ns:x}-{info.st_size:x}"'
-            content_type = mimetypes.guess_type(os.fsdecode(path))[0] or "application/octet-stream"
-            headers = [
-                ("Content-Type", content_type),
-                ("Last-Modified", formatdate(info.st_mtime, usegmt=True)),
-                ("ETag", etag),
-                ("Accept-Ranges", "bytes"),
-            ]
-            if environ.get("HTTP_IF_NONE_MATCH") == etag:
+            answer = self._file(environ, os.fstat(file.fileno()), path)
+            if read and answer[0] in (200, 206):
+                start, end = _range(environ, os.fstat(file.fileno()).st_size)
+                return answer[0], answer[1], _send(file, start, end)
+        finally:
+            if not (read and answer and answer[0] in (200, 206)):
                 file.close()
-                return 304, headers, []
-            start, end = _range(str(environ.get("HTTP_RANGE", "")), info.st_size)
-            if start > end:
-                file.close()
-                return 416, [("Content-Range", f"bytes */{info.st_size}"), ("Content-Length", "0")], []
-            status = 200
-            if "HTTP_RANGE" in environ and (start, end) != (0, info.st_size):
-                status = 206
-                headers.append(("Content-Range", f"bytes {start}-{end - 1}/{info.st_size}"))
-            headers.append(("Content-Length", str(end - start)))
-            if not read:
-                file.close()
-                return status, headers, []
-            return status, headers, _send(file, start, end)
-        except BaseException:
-            file.close()
-            raise
+        return answer
 
     def _put(self, environ: WSGIEnvironment, path: bytes) -> _Answer:
         if "HTTP_CONTENT_RANGE" in environ:

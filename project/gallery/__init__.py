@@ -1,0 +1,1 @@
+"""An upload page with a gallery that shows where each file is."""

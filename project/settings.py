@@ -1,0 +1,201 @@
+"""The reference project's settings. Everything that differs between deployments is an environment variable.
+
+Without any, the project runs embedded on one machine: SQLite, and the broker and three media hosts that
+``make run`` starts. Each variable is described where it is read; a value that can't be used is an error that says
+what to write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+
+from project.environment import Env, kept_secret
+
+env = Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# VAR: the folder of everything that is kept: database, media, the embedded broker's and media hosts' data.
+VAR = Path(env.str("VAR", default=str(BASE_DIR / "var"))).resolve()
+# A running ``make run`` notes here where its parts listen, so that manage.py finds them; the environment comes first.
+Env.read_env(VAR / "run.env")
+
+# ALLOWED_HOSTS: comma-separated names that the site answers to. Unset: this machine only.
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+# DEBUG: 1 or 0. On only while ALLOWED_HOSTS is unset, and nobody else can reach the site.
+DEBUG: bool = env.flag("DEBUG", default="ALLOWED_HOSTS" not in env.ENVIRON)
+
+# SECRET_KEY: signs sessions; the same on every web host. With DEBUG on, one is made and kept in VAR.
+SECRET_KEY: str = env.str("SECRET_KEY", default="")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set, and DEBUG is off. Write SECRET_KEY=… into the environment, the same on every "
+            'host; make one with: python -c "import secrets; print(secrets.token_urlsafe(48))". '
+            "For a try on this machine, write DEBUG=1 instead."
+        )
+    SECRET_KEY = kept_secret(VAR / "secret-key")
+
+# CSRF_TRUSTED_ORIGINS: comma-separated, with the scheme: https://www.example.com; for a site behind a proxy.
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# BEHIND_TLS: 1 if a proxy in front ends TLS and sets (and overwrites) X-Forwarded-Proto.
+if env.flag("BEHIND_TLS", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "replicator",
+    "project.gallery",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "gallery"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+
+# DATABASE_URL: postgresql://user:password@host:5432/name, or sqlite:////an/absolute/path.
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    VAR.mkdir(parents=True, exist_ok=True)
+    # Web, workers and beat write the same file: readers and the one writer don't wait for each other (WAL), writers
+    # queue up at the beginning of a transaction, where waiting is possible (IMMEDIATE), and wait long enough.
+    sqlite: dict[str, Any] = {"timeout": 20}
+    if django.VERSION >= (5, 1):
+        sqlite["transaction_mode"] = "IMMEDIATE"
+        # With WAL, NORMAL loses no consistency in a power cut, only the last commits; files are fsynced before those.
+        sqlite["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+    DATABASES["default"]["OPTIONS"] = sqlite
+else:
+    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Beat sends nothing, and says nothing, in a local zone with UTC disabled: keep both.
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR / "static"
+# MEDIA_ROOT: where uploads are kept on this machine; on a file system that has hard links.
+MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(VAR / "media"))).resolve()
+# MEDIA_URL: where browsers read: a path, or the URL of a media host. Its path is also the files' path on each host.
+MEDIA_URL: str = env.str("MEDIA_URL", default="/media/")
+# SERVE_MEDIA: 1 lets Django itself answer MEDIA_URL from MEDIA_ROOT: for the embedded shape, not for crowds.
+SERVE_MEDIA: bool = env.flag("SERVE_MEDIA", default=DEBUG)
+# MAX_UPLOAD_MIB: the largest file that the upload page takes.
+MAX_UPLOAD_MIB: int = env.number("MAX_UPLOAD_MIB", default=100)
+FILE_UPLOAD_PERMISSIONS = 0o644
+
+STORAGES = {
+    "default": {"BACKEND": "replicator.storage.ReplicatedStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG  # then WhiteNoise finds them in the apps, and nothing needs collecting
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+# MEDIA_HOSTS: alias=URL, comma-separated: media1=https://10.0.0.1,media2=https://10.0.0.2/dav
+_hosts = env.pairs(
+    "MEDIA_HOSTS",
+    default={f"media{n}": f"http://127.0.0.1:{8100 + n}" for n in (1, 2, 3)},
+    example="media1=https://10.0.0.1,media2=https://10.0.0.2",
+)
+# MEDIA_HOSTS_USERNAME, …_PASSWORD, …_AUTH (basic, digest), …_TOKEN, …_CA_BUNDLE, …_CLIENT_CERT, …_CLIENT_KEY,
+# …_VERIFY (size, content): for all of them; MEDIA_HOSTS_<ALIAS>_USERNAME and so on: for one, which comes first.
+_HOST_OPTIONS = ("username", "password", "auth", "token", "ca_bundle", "client_cert", "client_key", "verify")
+
+
+def _target(alias: str, url: str) -> dict[str, Any]:
+    options = {"url": url}
+    for option in _HOST_OPTIONS:
+        for_all = env.str(f"MEDIA_HOSTS_{option.upper()}", default="")
+        value = env.str(f"MEDIA_HOSTS_{alias.upper().replace('-', '_')}_{option.upper()}", default=for_all)
+        if value:
+            options[option] = value
+    return {"BACKEND": "replicator.targets.webdav.WebDAVTarget", "OPTIONS": options}
+
+
+REPLICATOR: dict[str, Any] = {"TARGETS": {alias: _target(alias, url) for alias, url in _hosts.items()}}
+# REPLICATOR_NODE: this machine's name in the ledger; the host name unless given.
+if env.str("REPLICATOR_NODE", default=""):
+    REPLICATOR["NODE"] = env.str("REPLICATOR_NODE")
+# REPLICATOR_<KEY>: any number of REPLICATOR; times are seconds. replicator/conf.py says what each means.
+for _key, _kind in {
+    "LEASE_SECONDS": float,
+    "DOUBT_WINDOW": float,
+    "RETRY_BASE": float,
+    "RETRY_CAP": float,
+    "RETRY_MAX_AGE": float,
+    "BATCH_SIZE": int,
+    "RUN_SECONDS": float,
+    "DOWN_AFTER": int,
+    "TOMBSTONE_AGE": float,
+    "ORPHAN_GRACE": float,
+    "ANNOUNCE_TIMEOUT": float,
+    "ANNOUNCE_PAUSE": float,
+}.items():
+    _value = env.number(f"REPLICATOR_{_key}", kind=_kind)
+    if _value is not None:
+        REPLICATOR[_key] = _value
+
+# CELERY_BROKER_URL: redis://:password@host:6379/0, redis+socket:///path, or amqp://user:password@host:5672//.
+# Unset: the broker that ``make run`` starts; while it does not run, saves go on and the sweep catches up.
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=f"redis+socket://{VAR / 'redis.sock'}")
+# TASK_TIME_LIMIT: seconds after which a task's process is killed; project/celery.py says how to choose it.
+CELERY_TASK_TIME_LIMIT: int = env.number("TASK_TIME_LIMIT", default=6 * 3600)
+# What else Celery needs is the same everywhere, and is in project/celery.py.
+
+# FLOWER_URL: where the gallery's link to Flower leads; none: no link. Flower's own password is FLOWER_BASIC_AUTH.
+FLOWER_URL: str = env.str("FLOWER_URL", default="")
+
+# LOG_LEVEL: of the replicator's and the project's logs.
+LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"facts": {"()": "project.logs.FactsFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "facts"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {name: {"level": LOG_LEVEL} for name in ("replicator", "project", "celery", "django.request")},
+}
