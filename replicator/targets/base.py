@@ -44,7 +44,8 @@ class Content(Protocol):
     """The bytes to send: read from start to end, perhaps again after ``seek(0)``.
 
     ``read`` may raise (the bytes are not the version's, the lease ended). Then nothing of this transfer may
-    become visible at the target, its connection is dropped, and the exception goes on to the caller.
+    become visible at the target, its connection is dropped, and the exception goes on to the caller. Targets read
+    on until ``read`` returns nothing before they send the last bytes: so it may raise at the very end, too.
     """
 
     size: int
@@ -105,7 +106,7 @@ class Target(ABC):
         """What ``manage.py check`` can say about the options, without any network."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most kinds keep none
         """Drop kept connections. The target can be used again afterwards."""
 
 

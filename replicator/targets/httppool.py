@@ -1,0 +1,230 @@
+"""Kept-alive connections, shared by all threads of a process, and the client that uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from time import monotonic
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from replicator.targets.base import Content
+from replicator.targets.http import Connection
+from replicator.targets.httpanswer import Answer, Body, NoAnswer, NotConnected
+
+T = TypeVar("T")
+
+#: Seconds. Servers close idle connections after 60 (nginx) or 5 (lighttpd, Apache): a retry covers the rest.
+MAX_IDLE_SECONDS = 25.0
+#: From this age on, a look at the socket before it is used is cheaper than finding out by sending.
+LOOK_AFTER_SECONDS = 1.0
+#: Idle connections kept per origin.
+MAX_IDLE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How to trust a server, and how to be trusted: paths of PEM files; empty: the system's, and none."""
+
+    ca_bundle: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go; those of one origin are interchangeable (RFC 9110, section 4.3.1)."""
+
+    scheme: str
+    host: str
+    port: int
+    tls: TLS = TLS()
+
+    @classmethod
+    def of(cls, url: str, tls: TLS = TLS()) -> Origin:
+        """Raises ``ValueError`` if *url* is not one of http or https with a host."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not a URL that starts with http:// or https:// and a host")
+        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), tls)
+
+    @property
+    def netloc(self) -> str:
+        """As the Host field has it: the port only if it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = {"http": 80, "https": 443}[self.scheme]
+        return host if self.port == usual else f"{host}:{self.port}"
+
+    def connect(self, connect_timeout: float, timeout: float) -> Connection:
+        """A new connection. Raises ``NotConnected``."""
+        where = f"{self.host}:{self.port}"
+        try:
+            sock = socket.create_connection((self.host, self.port), timeout=connect_timeout)
+        except TimeoutError:
+            raise NotConnected(f"{where} could not be connected to in {connect_timeout:g} s") from None
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise NotConnected(f"{where} could not be connected to: {reason}") from None
+        try:
+            # A head and a body that go out in two segments must not wait for each other.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.scheme == "https":
+                sock = _context(self.tls).wrap_socket(sock, server_hostname=self.host)
+            sock.settimeout(timeout)
+        except ssl.SSLCertVerificationError as error:
+            sock.close()
+            raise NotConnected(f"the certificate of {where} is not trusted: {error.verify_message}") from None
+        except OSError as error:
+            sock.close()
+            raise NotConnected(f"{where}: no TLS: {getattr(error, 'reason', None) or error}") from None
+        return Connection(sock, where, timeout, os.getpid())
+
+
+@cache
+def _context(tls: TLS) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_bundle or None)
+    if tls.client_cert:
+        context.load_cert_chain(tls.client_cert, tls.client_key or None)
+    return context
+
+
+class Pool:
+    """The idle connections to one origin, the youngest first: the oldest get old enough to be dropped."""
+
+    def __init__(self) -> None:
+        # Appending to and popping from a deque is atomic: no lock.
+        self._idle: deque[Connection] = deque(maxlen=MAX_IDLE)
+
+    def take(self, *, look: bool) -> Connection | None:
+        """An idle connection that can be used; *look*: make sure, if it is worth more than a system call."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            age = monotonic() - connection.idle_since
+            # The parent's connections: two processes must not talk over one.
+            usable = connection.pid == os.getpid() and age < MAX_IDLE_SECONDS
+            if usable and (not (look or age > LOOK_AFTER_SECONDS) or connection.is_alive()):
+                return connection
+            connection.close()
+
+    def give(self, connection: Connection) -> None:
+        connection.idle_since = monotonic()
+        if len(self._idle) >= MAX_IDLE:
+            with contextlib.suppress(IndexError):
+                self._idle.popleft().close()
+        self._idle.append(connection)
+
+    def clear(self) -> None:
+        while True:
+            try:
+                self._idle.popleft().close()
+            except IndexError:
+                return
+
+
+@cache
+def pool_of(origin: Origin) -> Pool:
+    """The process's pool of connections to *origin*."""
+    return Pool()
+
+
+class Client:
+    """Requests to one origin. Used by several threads at once.
+
+    A request over a kept connection that the server had closed meanwhile is sent again over a new one, once.
+    No method raises anything but ``NotConnected``, ``NoAnswer`` and what the content raises.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 30.0,
+        min_rate: float = 64 * 1024,
+    ) -> None:
+        self.origin = origin
+        self.connect_timeout = connect_timeout
+        #: Seconds that a server may be silent, or take nothing.
+        self.read_timeout = read_timeout
+        #: Bytes per second, below which a transfer is given up.
+        self.min_rate = min_rate
+        self._pool = pool_of(origin)
+
+    def exchange(self, requests: bytes, methods: tuple[str, ...]) -> list[Answer]:
+        """Send one or more whole requests at once; their answers (see ``Connection.exchange``)."""
+        connection, answers = self._use(lambda connection: connection.exchange(requests, methods))
+        self._release(connection)
+        return answers
+
+    def request(self, request: bytes, method: str) -> Answer:
+        """One request without a streamed body; its answer."""
+        return self.exchange(request, (method,))[0]
+
+    def upload(self, head: bytes, content: Content) -> Answer:
+        """Send *head* and stream the content; the answer. The content is rewound if it is sent again."""
+        connection, answer = self._use(
+            lambda connection: connection.upload(head, content, self.min_rate),
+            look=True,
+            rewind=lambda: content.seek(0),
+        )
+        self._release(connection)
+        return answer
+
+    @contextlib.contextmanager
+    def stream(self, request: bytes, method: str = "GET") -> Iterator[tuple[Answer, Body]]:
+        """One request; its answer, with the body to be read within the block."""
+        connection, (answer, body) = self._use(
+            lambda connection: connection.begin(request, method, self.min_rate), look=True
+        )
+        try:
+            yield answer, body
+        except BaseException:
+            connection.close()
+            raise
+        if not body.ended:
+            connection.keep = False
+        self._release(connection)
+
+    def close(self) -> None:
+        """Drop the idle connections to this origin."""
+        self._pool.clear()
+
+    def _use(
+        self, use: Callable[[Connection], T], *, look: bool = False, rewind: Callable[[], object] | None = None
+    ) -> tuple[Connection, T]:
+        """What *use* makes of a connection, and that connection."""
+        connection = self._pool.take(look=look)
+        if connection is not None:
+            try:
+                connection.set_timeout(self.read_timeout)
+                return connection, use(connection)
+            except NoAnswer as error:
+                connection.close()
+                if not error.stale:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+            if rewind:
+                rewind()
+        connection = self.origin.connect(self.connect_timeout, self.read_timeout)
+        try:
+            return connection, use(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _release(self, connection: Connection) -> None:
+        if connection.keep:
+            self._pool.give(connection)
+        else:
+            connection.close()
