@@ -24,7 +24,7 @@ class TargetConf:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """``REPLICATOR`` with its defaults; each field is the key in lower case. Times are seconds."""
 

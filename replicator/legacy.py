@@ -30,6 +30,6 @@ def apply() -> None:
     settings.STORAGES = {**others, "default": {"BACKEND": wanted}}
     # What Django's own receiver of setting_changed does: forget what was made of the old setting.
     storages.__dict__.pop("backends", None)
-    storages._backends = None
-    storages._storages = {}
-    default_storage._wrapped = empty
+    storages._backends = None  # type: ignore[attr-defined]
+    storages._storages = {}  # type: ignore[attr-defined]
+    default_storage._wrapped = empty  # type: ignore[attr-defined]

@@ -102,16 +102,15 @@ def _flag(target: str) -> str:
 
 def _flags(producer: Producer) -> Any:
     """The broker's own Redis client, which can hold flags; None on other brokers."""
-    if producer.connection.transport.driver_type != "redis":
-        return None
-    return producer.channel.client
+    connection: Any = producer.connection
+    channel: Any = producer.channel
+    return channel.client if connection.transport.driver_type == "redis" else None
 
 
 def _producer() -> Producer:
     """This thread's producer. A connection must not cross a fork, and has time limits whatever the project's are."""
     if _state.producer is None or _state.pid != os.getpid():
-        app: Celery = current_app._get_current_object()
-        _state.producer = app.amqp.Producer(_connection(app), auto_declare=False)
+        _state.producer = Producer(_connection(current_app), auto_declare=False)
         _state.pid = os.getpid()
     return _state.producer
 
@@ -136,7 +135,8 @@ def _forget_producer() -> None:
     if producer is not None and _state.pid == os.getpid():
         with suppress(Exception):
             # collapse() drops the sockets without a farewell that a hung broker would keep us waiting for.
-            producer.connection.collapse()
+            connection: Any = producer.connection
+            connection.collapse()
 
 
 def _down_targets() -> frozenset[str]:

@@ -118,7 +118,7 @@ def claim(target: str, limit: int) -> Batch:
         # A file whose version is not the one just noted has a writer between; that writer's commit wakes us again.
         taken = rows.filter(pk__in=ids, lease=lease.token, file__version=F("sent")).order_by("due_at")
         claims = [
-            Claim(*values, lease)
+            Claim(*values, lease)  # type: ignore[arg-type]  # sent is never null here
             for values in taken.values_list(
                 "id",
                 "target",
@@ -212,7 +212,7 @@ def _success(token: UUID) -> dict[str, Any]:
         name: Case(
             *(When(condition, then=then) for condition, then in whens),
             default=default,
-            output_field=Replica._meta.get_field(name),
+            output_field=Replica._meta.get_field(name),  # type: ignore[arg-type]  # all are concrete
         )
         for name, (default, whens) in columns.items()
     }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from django.db import connections, transaction
@@ -96,7 +96,7 @@ def _upsert_files(writes: Sequence[Write], now: datetime, on_conflict: OnConflic
         return []
     connection = database.connection()
     node, time = config().node, connection.ops.adapt_datetimefield_value(now)
-    params: list[object] = []
+    params: list[Any] = []
     for w in writes:
         version = w.version if connection.features.has_native_uuid_field else w.version.hex
         params += (w.storage, w.name, version, w.deleted, w.size, w.sha256, w.content_type, w.mogile_class)
@@ -111,7 +111,7 @@ def _upsert_replicas(file_ids: Sequence[int], targets: Sequence[str], now: datet
         return
     connection = database.connection()
     time = connection.ops.adapt_datetimefield_value(now)
-    params: list[object] = []
+    params: list[Any] = []
     for file_id in file_ids:
         for target in sorted(targets):
             params += (file_id, target, Replica.Status.PENDING.value, time, time, 0, False, False, "", "")

@@ -62,7 +62,7 @@ class ReplicatedStorage(FileSystemStorage):
         mogile_class: str | None = None,
     ) -> None:
         super().__init__(
-            location,  # type: ignore[arg-type]  # the stubs know no PathLike here
+            location,
             base_url,
             file_permissions_mode,
             directory_permissions_mode,
@@ -109,11 +109,11 @@ class ReplicatedStorage(FileSystemStorage):
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
         self._check_belonging()
         self._make_directory(name)
-        entry = Entry(self.location, name, uuid4())
+        entry = Entry(self._root, name, uuid4())
         entry.open()
         try:
             digest = entry.stage(content, self.file_permissions_mode)
-            self._ensure_location_group_id(entry.new)
+            self._ensure_location_group_id(entry.new)  # type: ignore[attr-defined]  # the stubs lack it
         except BaseException:
             entry.close()
             raise
@@ -143,7 +143,7 @@ class ReplicatedStorage(FileSystemStorage):
                 except FileExistsError:
                     return False
                 except OSError as error:
-                    raise _explained(error, self.location) from error
+                    raise _explained(error, self._root) from error
                 if not ledger.record(write, self.targets, only_if_free=True):
                     # Another web host took the name just now. What was put here is not removed here: only tidy,
                     # alone with the name, can know that nobody has put his own in its place.
@@ -175,7 +175,7 @@ class ReplicatedStorage(FileSystemStorage):
         if place.is_dir() and not place.is_symlink():
             place.rmdir()
             return
-        entry = Entry(self.location, name, uuid4())
+        entry = Entry(self._root, name, uuid4())
         entry.open()
         write = ledger.Write(self.alias, name, deleted=True, version=entry.version)
         with transaction.atomic(using=database_alias(), savepoint=False):
@@ -186,7 +186,7 @@ class ReplicatedStorage(FileSystemStorage):
     def _open(self, name: str, mode: str = "rb") -> File[Any]:
         if set(mode) & set("wax+"):
             return WritableFile(self, name, mode)
-        return super()._open(name, mode)
+        return File(open(self.path(name), mode))
 
     # Names
 
@@ -216,7 +216,7 @@ class ReplicatedStorage(FileSystemStorage):
     def tidy(self) -> int:
         """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``; their number."""
         count = 0
-        for entries in local.leftovers(self.location, config().orphan_grace):
+        for entries in local.leftovers(self._root, config().orphan_grace):
             with ledger.hold(self.alias, entries[0].name) as row:
                 wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
                 local.restore(entries, wanted, row.version if row else None)
@@ -224,6 +224,10 @@ class ReplicatedStorage(FileSystemStorage):
         return count
 
     # Places
+
+    @property
+    def _root(self) -> str:
+        return os.fspath(self.location)
 
     def _cleaned(self, name: str) -> str:
         """*name* as the ledger knows it: relative to the storage, normal, one that can be sent."""

@@ -36,8 +36,8 @@ class WritableFile(File):  # type: ignore[type-arg]  # generic only in the stubs
         except BaseException:
             raw.close()
             raise
-        file: Any = raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8")
-        super().__init__(file, name)
+        self._stream: Any = raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8")
+        super().__init__(self._stream, name)
         self.mode = mode
         self._raw = raw
         self._storage = storage
@@ -46,14 +46,14 @@ class WritableFile(File):  # type: ignore[type-arg]  # generic only in the stubs
         if self.closed:
             return
         try:
-            self.file.flush()
+            self._stream.flush()
             self._raw.seek(0)
             self._storage.replace(str(self.name), File(self._raw))
         finally:
-            self.file.close()
+            self._stream.close()
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.close()
         else:
-            self.file.close()
+            self._stream.close()

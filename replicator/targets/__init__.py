@@ -41,7 +41,7 @@ def _refuse_unknown_options(where: str, backend: type[Target], options: dict[str
     # A constructor that passes **options on takes what its bases take.
     for base in backend.__mro__:
         if "__init__" in base.__dict__:
-            parameters = inspect.signature(base.__init__).parameters.values()
+            parameters = inspect.signature(base.__dict__["__init__"]).parameters.values()
             known |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 break
