@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.db import models
+from django.db.models.fields.files import FieldFile
 
 
 class Picture(models.Model):
@@ -17,7 +20,6 @@ class Picture(models.Model):
     def __str__(self) -> str:
         return self.title
 
-    def files(self) -> dict[str, str]:
-        """Field → name in its storage, of the files that there are."""
-        fields = {"image": self.image, "attachment": self.attachment}
-        return {field: file.name for field, file in fields.items() if file}
+    def files(self) -> Iterator[FieldFile]:
+        """Those of its two files that there are."""
+        return (file for file in (self.image, self.attachment) if file)

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from urllib.parse import urlsplit
 
-urlpatterns: list[URLPattern] = []
+from django.conf import settings
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from project.gallery import views
+
+urlpatterns = [
+    path("", views.gallery, name="gallery"),
+    path("status.json", views.status_json, name="status"),
+    path("pictures/<int:pk>/replace", views.replace, name="replace"),
+    path("pictures/<int:pk>/delete", views.delete, name="delete"),
+    path(
+        "login", LoginView.as_view(template_name="gallery/login.html", redirect_authenticated_user=True), name="login"
+    ),
+    path("logout", LogoutView.as_view(), name="logout"),
+]
+if settings.SERVE_MEDIA:
+    prefix = urlsplit(settings.MEDIA_URL).path.strip("/")
+    urlpatterns.append(path(f"{prefix}/<path:name>", views.media, name="media"))

@@ -1,0 +1,105 @@
+// Keeps the badges true while the page is open. Everything else on the page works without it.
+"use strict";
+
+const gallery = document.getElementById("gallery");
+const SOON = 700, IDLE = 4000, AFTER_AN_ERROR = 8000;  // milliseconds
+
+function badge({ target, status, reason }) {
+  const item = document.createElement("li");
+  item.className = `badge ${status}`;
+  item.dataset.target = target;
+  item.tabIndex = 0;
+  item.title = reason;
+  const name = document.createElement("b");
+  name.textContent = target;
+  const word = document.createElement("span");
+  word.textContent = status;
+  item.append(name, " ", word);
+  return item;
+}
+
+function update(list, badges) {
+  for (const each of badges) {
+    const old = list.querySelector(`[data-target="${CSS.escape(each.target)}"]`);
+    if (!old) {
+      list.append(badge(each));
+    } else if (!old.classList.contains(each.status) || old.title !== each.reason) {
+      old.className = `badge ${each.status}`;
+      old.title = each.reason;
+      old.querySelector("span").textContent = each.status;
+    }
+  }
+  list.querySelector(".none")?.remove();
+}
+
+function showHosts(hosts) {
+  for (const host of hosts) {
+    const item = document.querySelector(`#hosts [data-target="${CSS.escape(host.target)}"]`);
+    if (!item) continue;
+    item.className = `host ${host.state}`;
+    item.title = host.reason;
+    item.querySelector(".state").textContent = host.state;
+    const counts = [];
+    if (host.pending) counts.push(`${host.pending} pending`);
+    if (host.failed) counts.push(`${host.failed} failed`);
+    item.querySelector(".backlog").textContent = counts.join(", ");
+  }
+}
+
+function showLeaving(files) {
+  const section = document.getElementById("leaving");
+  section.hidden = !files.length;
+  section.querySelector("div").replaceChildren(...files.map((file) => {
+    const row = document.createElement("div");
+    row.className = "gone";
+    const name = document.createElement("p");
+    name.className = "file";
+    name.textContent = file.name;
+    const list = document.createElement("ul");
+    list.className = "badges";
+    list.append(...file.badges.map(badge));
+    row.append(name, list);
+    return row;
+  }));
+}
+
+async function look() {
+  let again = SOON;
+  try {
+    const cards = [...document.querySelectorAll("[data-picture]")];
+    const ids = cards.map((card) => card.dataset.picture).join(",");
+    const answer = await fetch(`${gallery.dataset.status}?ids=${ids}`, { headers: { Accept: "application/json" } });
+    if (answer.redirected) return location.reload();  // logged out
+    if (!answer.ok) throw new Error(answer.status);
+    const now = await answer.json();
+    for (const file of now.files) {
+      const list = document.querySelector(`[data-file="${CSS.escape(file.name)}"]`);
+      if (list) update(list, file.badges);
+    }
+    for (const card of cards) {
+      card.classList.toggle("going", !now.pictures.includes(Number(card.dataset.picture)));
+    }
+    showHosts(now.hosts);
+    showLeaving(now.leaving);
+    if (now.settled) again = IDLE;
+  } catch {
+    again = AFTER_AN_ERROR;
+  }
+  if (document.hidden) {
+    document.addEventListener("visibilitychange", look, { once: true });
+  } else {
+    setTimeout(look, again);
+  }
+}
+
+for (const form of document.querySelectorAll("[data-confirm]")) {
+  form.addEventListener("submit", (event) => {
+    if (!confirm(form.dataset.confirm)) event.preventDefault();
+  });
+}
+document.getElementById("upload")?.addEventListener("submit", (event) => {
+  const button = event.target.querySelector("button.primary");
+  button.disabled = true;
+  button.textContent = "Uploading…";
+});
+if (gallery) look();
