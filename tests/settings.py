@@ -1,8 +1,10 @@
 """Settings of the tests: the database named by the environment, targets given by each test."""
 
 import os
+import tempfile
 from pathlib import Path
 
+import django
 import environ
 
 env = environ.Env()
@@ -41,6 +43,15 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "tests.urls"
 DATABASES = {"default": env.db("TEST_DATABASE_URL", default="sqlite:///:memory:")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # A file, set up as a site's must be: threads that share a database in memory lock each other out at once.
+    DATABASES["default"]["TEST"] = {"NAME": f"{tempfile.gettempdir()}/replicator-tests-{os.getpid()}.sqlite3"}
+    if django.VERSION >= (5, 1):
+        DATABASES["default"]["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;",
+        }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"

@@ -39,19 +39,19 @@ class Space:
         """Those that ``explore`` has found."""
         return list(self._came_from)
 
-    def way_to(self, state: State, step: Step) -> list[Step]:
-        """The steps from the start to *state*, which ``explore`` has given as the first of three, and *step*."""
-        way = [step]
+    def way_to(self, state: State, step: Step, following: State) -> list[tuple[Step, State]]:
+        """The steps from the start to what ``explore`` has just given, each with the state that it led to."""
+        way = [(step, following)]
         while (came := self._came_from[state]) is not None:
-            state, step = came
-            way.append(step)
+            way.append((came[1], state))
+            state = came[0]
         return way[::-1]
 
     def counterexample(self) -> list[Step] | None:
         """The shortest way to a stale file that is called synced; None if there is none."""
         for state, step, following in self.explore():
             if is_stale(following):
-                return self.way_to(state, step)
+                return [step for step, _ in self.way_to(state, step, following)]
         return None
 
 
