@@ -41,6 +41,8 @@ app.conf.update(
     # The ledger is the result. Nothing is kept in the broker.
     task_ignore_result=True,
     result_backend=None,
+    # Else beat would add an entry that cleans up results.
+    result_expires=None,
     # A start before the broker's, and a broker that goes away and comes back.
     broker_connection_retry_on_startup=True,
     broker_connection_timeout=5,

@@ -197,5 +197,11 @@ LOGGING = {
     "formatters": {"facts": {"()": "project.logs.FactsFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "facts"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {name: {"level": LOG_LEVEL} for name in ("replicator", "project", "celery", "django.request")},
+    "loggers": {
+        **{name: {"level": LOG_LEVEL} for name in ("replicator", "project", "celery")},
+        # Its own handler would say everything twice.
+        "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        # A visitor's 404 or a form that is filled in again is no warning to anyone.
+        "django.request": {"level": "ERROR"},
+    },
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ class FileStatus:
 def hosts() -> list[Host]:
     """Every target with its health and its backlog."""
     # One column of a partial index, so that ten million synced rows cost nothing.
-    counts: dict[str, dict[str, Any]] = {
+    counts: dict[str, Mapping[str, Any]] = {
         row["target"]: row
         for row in Replica.objects.filter(status__in=[Replica.Status.PENDING, Replica.Status.FAILED])
         .values("target")

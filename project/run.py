@@ -1,0 +1,155 @@
+"""``make run``: the embedded site, from nothing to a banner with its addresses, until Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import IO
+
+from project.embedded import TOP, Embedded, PortTaken, wanted_ports
+from project.supervision import Supervisor
+
+#: How long the first answer may take.
+PATIENCE = 60.0
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    var = Path(os.environ.get("VAR") or TOP / "var").resolve()
+    var.mkdir(parents=True, exist_ok=True)
+    lock = _only_one(var)
+    notes = var / "run.env"
+    notes.unlink(missing_ok=True)  # of one that was killed
+    try:
+        ports = wanted_ports(os.environ)
+    except PortTaken as error:
+        raise SystemExit(str(error)) from error
+    with Embedded(var, ports, dict(os.environ)) as site:
+        try:
+            site.make_folders()
+            environment = _prepare(site)
+            notes.write_text("".join(f"{name}={value}\n" for name, value in site.addresses().items()))
+            raise SystemExit(_supervise(site, environment))
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        finally:
+            notes.unlink(missing_ok=True)
+            lock.close()
+
+
+def _only_one(var: Path) -> IO[str]:
+    """Hold the lock of *var*, for as long as this process or one that it started lives."""
+    lock = (var / "run.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        pid, _, url = lock.read().partition(" ")
+        raise SystemExit(
+            f"The site in {var} is running already{f', at {url.strip()}' if url else ''}. End it with Ctrl-C where it "
+            f"was started, or with: kill {pid}. For a second site beside it, write VAR=another-folder make run."
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _prepare(site: Embedded) -> dict[str, str]:
+    """Migrate, and whatever else the first start needs; the environment of the site's processes."""
+    environment = site.environment()
+    os.environ.update(site.addresses())
+    from django.conf import settings  # reads the environment just completed
+
+    environment["SECRET_KEY"] = settings.SECRET_KEY
+    # Logs on the terminal are for what goes wrong; the gallery, the admin and Flower show the rest.
+    environment.setdefault("LOG_LEVEL", "WARNING")
+    if settings.DEBUG:
+        environment.setdefault("FLOWER_BASIC_AUTH", "demo:demo")
+    commands = [
+        ["migrate", "--verbosity", "0"],
+        ["demo_user"] if settings.DEBUG else ["collectstatic", "--noinput", "-v0"],
+    ]
+    for command in commands:
+        print(f"… manage.py {command[0]}", flush=True)
+        done = subprocess.run([sys.executable, str(TOP / "manage.py"), *command], env=environment, check=False)
+        if done.returncode:
+            raise SystemExit(f"manage.py {command[0]} failed: the lines above say why.")
+    return environment
+
+
+def _supervise(site: Embedded, environment: dict[str, str]) -> int:
+    supervisor = Supervisor(base={"broker", *site.hosts}, may_stop=set(site.hosts))
+    for part in site.parts():
+        own = dict(environment)
+        if part.name in ("worker", "beat", "flower"):
+            own["DEBUG"] = "0"  # with it on, Django remembers queries for as long as a process lives
+        supervisor.add_process(part.name, part.command, env=own, cwd=str(TOP))
+    Thread(target=_welcome, args=(site, supervisor, environment), daemon=True).start()
+    supervisor.loop()
+    if supervisor.ended_by:
+        print(f"\n{supervisor.ended_by} ended by itself, and the site with it: the lines above say why.", flush=True)
+    return int(supervisor.returncode or 0)
+
+
+def _welcome(site: Embedded, supervisor: Supervisor, environment: dict[str, str]) -> None:
+    end = time.monotonic() + PATIENCE
+    for url in (f"{site.url}login", site.flower_url, *(f"{site.host_url(host)}/" for host in site.hosts)):
+        while not _answers(url):
+            if supervisor.is_ending:
+                return
+            if time.monotonic() > end:
+                print(
+                    f"\n{url} does not answer after {PATIENCE:.0f} seconds: the lines above may say why.", flush=True
+                )
+                supervisor.end()
+                return
+            time.sleep(0.1)
+    print(_banner(site, supervisor, environment), flush=True)
+
+
+def _banner(site: Embedded, supervisor: Supervisor, environment: dict[str, str]) -> str:
+    from django.conf import settings
+
+    login = "log in as demo, password demo" if settings.DEBUG else "make a user with: manage.py createsuperuser"
+    flower = "the same" if environment.get("FLOWER_BASIC_AUTH") == "demo:demo" else "FLOWER_BASIC_AUTH"
+    rows = [
+        ("Gallery", site.url, login),
+        ("Admin", f"{site.url}admin/", "the same"),
+        ("Flower", site.flower_url, flower),
+    ]
+    for host in site.hosts:
+        pid = supervisor.pid_of(host)
+        rows.append((host, f"{site.host_url(host)}{settings.MEDIA_URL}", f"stop it with: kill {pid}"))
+    table = "\n".join(f"  {name:<9}{url:<34}{note}" for name, url, note in rows)
+    return (
+        f"\nReplicator is running; what it keeps is in {site.var}\n\n{table}\n\n"
+        "Stop a media host, upload, and see the files wait for it. Ctrl-C ends everything.\n"
+    )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # our own http:// URL
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500  # Flower asks for its password, a host shows no folder
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    # A closed terminal ends it as Ctrl-C does.
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(BrokenPipeError):
+        main()
