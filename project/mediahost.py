@@ -19,11 +19,12 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from cheroot import wsgi
@@ -240,18 +241,24 @@ def serve(root: Path, uploads: Path, bind: str, port: int, *, user: str = "", pa
     # Cheroot keeps ten idle connections; one worker process alone may have more.
     server.keep_alive_conn_limit = None  # type: ignore[assignment]  # as cheroot documents it
 
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+    # Waited for, not handled: an exception that a handler raises within cheroot's own start leaves it hanging.
+    endings = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    server.prepare()
+    thread = threading.Thread(target=_run, args=(server,))
+    thread.start()
+    signal.sigwait(endings)
+    server.stop()
+    thread.join()
+    shutil.rmtree(uploads, ignore_errors=True)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+
+def _run(server: wsgi.Server) -> None:
     try:
-        server.safe_start()
-    except KeyboardInterrupt:
-        pass
+        server.serve()
     finally:
-        server.stop()
-        shutil.rmtree(uploads, ignore_errors=True)
+        # Without it, the process has nothing to do.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
