@@ -105,7 +105,7 @@ class Replica(models.Model):
         verbose_name = _("replica")
         verbose_name_plural = _("replicas")
         constraints = [
-            models.UniqueConstraint(fields=["file", "target"], name="replicator_replica"),
+            models.UniqueConstraint(fields=["file", "target"], name="replicator_one_replica"),
         ]
         indexes = [
             # Partial, so that a sweep over ten million synced rows costs what it costs over none.
@@ -152,7 +152,7 @@ class Slot(models.Model):
     class Meta:
         verbose_name = _("worker slot")
         verbose_name_plural = _("worker slots")
-        constraints = [models.UniqueConstraint(fields=["target", "number"], name="replicator_slot")]
+        constraints = [models.UniqueConstraint(fields=["target", "number"], name="replicator_one_slot")]
 
     def __str__(self) -> str:
         return f"{self.target} #{self.number}"

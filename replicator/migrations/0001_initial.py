@@ -88,7 +88,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "worker slot",
                 "verbose_name_plural": "worker slots",
-                "constraints": [models.UniqueConstraint(fields=("target", "number"), name="replicator_slot")],
+                "constraints": [models.UniqueConstraint(fields=("target", "number"), name="replicator_one_slot")],
             },
         ),
         migrations.CreateModel(
@@ -179,7 +179,7 @@ class Migration(migrations.Migration):
                         name="replicator_failed",
                     ),
                 ],
-                "constraints": [models.UniqueConstraint(fields=("file", "target"), name="replicator_replica")],
+                "constraints": [models.UniqueConstraint(fields=("file", "target"), name="replicator_one_replica")],
             },
         ),
     ]
