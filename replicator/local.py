@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -123,57 +123,78 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _same(one: str, other: str) -> bool:
     try:
         return os.path.samestat(os.lstat(one), os.lstat(other))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # a name that is too long, too, or below a file: then nothing is there
         return False
 
 
-def digest(path: str) -> Digest | None:
-    """What is in *path*; None if there is no such file."""
+def _holds(path: str, wanted: Digest) -> bool:
+    """Whether this is what is in *path*. The size first: a name is held meanwhile, and hashing takes its time."""
     try:
         with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return Digest(file.tell(), sha256)
+            return (
+                os.fstat(file.fileno()).st_size == wanted.size
+                and hashlib.file_digest(file, "sha256").hexdigest() == wanted.sha256
+            )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
+        return False
 
 
 def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
-    """The journal's entries of writes made more than *older_than* seconds ago, those of one name together."""
+    """The journal's entries, those of one name together, of names whose last write is *older_than* seconds ago.
+
+    Older entries wait for the younger ones of their name: only all of them together say what was there before.
+    """
     by_name: dict[str, list[Entry]] = {}
     limit = time.time() - older_than
+    young: set[str] = set()
     with suppress(FileNotFoundError), os.scandir(f"{root}/{JOURNAL}") as records:
         for record in records:
             # One that is finished just now is gone; something that is no entry is none of ours.
             with suppress(OSError, ValueError):
-                if record.stat(follow_symlinks=False).st_mtime <= limit:
-                    entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
-                    by_name.setdefault(entry.name, []).append(entry)
-    yield from by_name.values()
+                written = record.stat(follow_symlinks=False).st_mtime
+                entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
+                by_name.setdefault(entry.name, []).append(entry)
+                if written > limit:
+                    young.add(entry.name)
+    for name, entries in by_name.items():
+        if name not in young:
+            yield entries
 
 
-def restore(entries: Iterable[Entry], wanted: Digest | None, version: UUID | None) -> str:
+def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | None) -> str:
     """Make the place of *entries* (all of one name) what the ledger says; one word for what was done.
 
     *wanted*: the living file's content, None if there is none. *version*: the ledger's, None if it knows no such
     name. The caller sees to it that no one writes this name meanwhile. Removes only what one of these writes put
-    there, or what a committed delete among them saw: a file that came from elsewhere stays.
+    there, or what a committed delete among them saw: a file that came from elsewhere stays, or comes back.
     """
-    entries = list(entries)
     place = entries[0].place
-    done = "nothing"
-    if wanted is None:
-        meant = [e.old for e in entries if e.version == version] + [e.new for e in entries]
-        if any(_same(path, place) for path in meant):
-            os.unlink(place)
-            done = "removed"
-    elif digest(place) != wanted:
-        kept = next((p for e in entries for p in (e.new, e.old) if digest(p) == wanted), None)
-        if kept is not None:
-            entries[0].show(kept)
-            done = "restored"
-        elif any(_same(entry.new, place) for entry in entries):
-            os.unlink(place)
-            done = "removed"
+    ours = any(_same(entry.new, place) for entry in entries)
+    delete = next((entry for entry in entries if entry.version == version), None) if wanted is None else None
+    kept: str | None = None
+    if wanted is not None:
+        if _holds(place, wanted):
+            return _closed(entries, "nothing")
+        kept = next((path for e in entries for path in (e.new, e.old) if _holds(path, wanted)), None)
+    elif delete is not None:
+        ours = ours or _same(delete.old, place)
+    elif ours:
+        # The ledger knows of no file here, but one that came from elsewhere may have been overwritten.
+        kept = next((e.old for e in entries if os.path.lexists(e.old) and not _is_new(e.old, entries)), None)
+    if kept is not None:
+        entries[0].show(kept)
+        return _closed(entries, "restored")
+    if ours:
+        os.unlink(place)
+        return _closed(entries, "removed")
+    return _closed(entries, "nothing")
+
+
+def _is_new(path: str, entries: Sequence[Entry]) -> bool:
+    return any(_same(entry.new, path) for entry in entries)
+
+
+def _closed(entries: Sequence[Entry], done: str) -> str:
     for entry in entries:
         entry.close()
     return done

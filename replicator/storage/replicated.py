@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import mimetypes
 import os
 import posixpath
@@ -28,6 +29,8 @@ from replicator.local import Digest, Entry
 from replicator.storage.transactions import LocalChange, deletes, on_commit
 from replicator.storage.writing import WritableFile
 from replicator.targets.base import safe_name
+
+log = logging.getLogger(__name__)
 
 #: What a PostgreSQL index and most servers take; bytes.
 LONGEST_NAME = 1024
@@ -217,10 +220,15 @@ class ReplicatedStorage(FileSystemStorage):
         """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``; their number."""
         count = 0
         for entries in local.leftovers(self._root, config().orphan_grace):
-            with ledger.hold(self.alias, entries[0].name) as row:
-                wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
-                local.restore(entries, wanted, row.version if row else None)
-            count += len(entries)
+            try:
+                with ledger.hold(self.alias, entries[0].name) as row:
+                    wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
+                    local.restore(entries, wanted, row.version if row else None)
+            except OSError as error:  # one that needs a person must not keep the others
+                facts = {"storage": self.alias, "file": entries[0].name, "error": str(error)}
+                log.error("local clean-up failed", extra=facts)  # noqa: TRY400  # the message says where
+            else:
+                count += len(entries)
         return count
 
     # Places

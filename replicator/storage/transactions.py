@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+from uuid import UUID
 
 from django.db import connections, transaction
 
 from replicator import ledger, wake
 from replicator.ledger.database import alias
 from replicator.local import Entry
+from replicator.models import MediaFile
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +24,14 @@ class Announcement:
 
     def __init__(self) -> None:
         self.targets: set[str] = set()
-        #: Files, as (storage, name), that a delete was noted for: perhaps rolled back to a savepoint since.
+        #: The versions that were written of each file, (storage, name); perhaps rolled back to a savepoint since.
+        self.versions: dict[tuple[str, str], list[UUID]] = {}
+        #: Files that a delete was noted for; as above.
         self.deleted: set[tuple[str, str]] = set()
+        self.sent = False
 
     def send(self) -> None:
+        self.sent = True
         wake.announce(sorted(self.targets))
 
 
@@ -36,15 +42,34 @@ class LocalChange:
         self.storage = storage
         self.entry = entry
         self.delete = delete
+        #: This write's version and those of its file that the same transaction wrote after it.
+        self.versions = [entry.version]
+        connection = connections[alias()]
+        #: Whether there may be a savepoint: in the caller's transaction, on a connection that ever made one.
+        self.doubtful = len(connection.atomic_blocks) > 1 and connection.savepoint_state > 0
 
     def finish(self) -> None:
         """Never raises: what goes wrong here is left to ``tidy``."""
         try:
             if self.delete:
                 self._remove()
+            elif not self.has_come_true():
+                return
             self.entry.close()
         except Exception as error:  # the write has been committed; nothing may spoil that
             log.warning("local clean-up failed", extra={"storage": self.storage, "error": type(error).__name__})
+
+    def has_come_true(self) -> bool:
+        """Whether the ledger has this write, or a later one of its transaction.
+
+        Not after a rollback to a savepoint that was made by hand: ``transaction.savepoint_rollback`` leaves the hooks
+        that were registered since. Where there was no savepoint, nothing needs to be asked.
+        """
+        if not self.doubtful:
+            return True
+        row = MediaFile.objects.using(alias()).filter(storage=self.storage, name=self.entry.name)
+        later = self.versions[self.versions.index(self.entry.version) :]
+        return row.filter(version__in=later).exists()
 
     def _remove(self) -> None:
         with ledger.hold(self.storage, self.entry.name) as row:
@@ -54,14 +79,17 @@ class LocalChange:
 
 def on_commit(change: LocalChange, targets: Iterable[str]) -> None:
     """Finish *change* and wake workers for *targets* when the transaction commits; now, if there is none."""
-    announcement = next(_waiting(Announcement), None)
+    announcement = _announcement()
     if announcement is None:
         announcement = Announcement()
         # Bound methods, not partials: Django's handler of a failing robust hook asks for its __qualname__.
         transaction.on_commit(announcement.send, using=alias(), robust=True)
     announcement.targets.update(targets)
+    file = (change.storage, change.entry.name)
+    change.versions = announcement.versions.setdefault(file, [])
+    change.versions.append(change.entry.version)
     if change.delete:
-        announcement.deleted.add((change.storage, change.entry.name))
+        announcement.deleted.add(file)
     transaction.on_commit(change.finish, using=alias(), robust=True)
 
 
@@ -69,14 +97,19 @@ def deletes(storage: str, name: str) -> bool:
     """Whether the current transaction has deleted this file (and not been rolled back to before that)."""
     # The announcement is the transaction's first hook of ours, and outlives every later one: no need to go through
     # thousands of them for a name that nobody deleted.
-    announcement = next(_waiting(Announcement), None)
+    announcement = _announcement()
     if announcement is None or (storage, name) not in announcement.deleted:
         return False
     last = None
     for change in _waiting(LocalChange):
         if change.storage == storage and change.entry.name == name:
             last = change
-    return last is not None and last.delete
+    return last is not None and last.delete and last.has_come_true()
+
+
+def _announcement() -> Announcement | None:
+    """That of the current transaction, if it has one that is still to be sent."""
+    return next((announcement for announcement in _waiting(Announcement) if not announcement.sent), None)
 
 
 def _waiting(kind: type[A]) -> Iterator[A]:
