@@ -87,3 +87,15 @@ class Unexpected(DeliveryError):
 
     kind = "unexpected"
     doubt = True
+
+
+def kinds() -> list[str]:
+    """The words that a replica's row may hold as its error."""
+    found: list[str] = []
+    classes = list(DeliveryError.__subclasses__())
+    while classes:
+        kind = classes.pop(0)
+        classes += kind.__subclasses__()
+        if "kind" in kind.__dict__:
+            found.append(kind.kind)
+    return found

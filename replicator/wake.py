@@ -56,9 +56,12 @@ def announce(targets: Iterable[str]) -> None:
         _publish([t for t in targets if t not in down], even_if_waiting=False)
 
 
-def wake(targets: Iterable[str]) -> None:
-    """Wake a worker for each of *targets*, whatever is known. Never raises. For the sweep, the probe and people."""
-    _publish(list(targets), even_if_waiting=True)
+def wake(targets: Iterable[str]) -> bool:
+    """Wake a worker for each of *targets*, whatever is known. Never raises. For the sweep, the probe and people.
+
+    Whether the broker took it; if not, the sweep makes up for it.
+    """
+    return _publish(list(targets), even_if_waiting=True)
 
 
 def clear_flag(target: str) -> None:
@@ -70,10 +73,10 @@ def clear_flag(target: str) -> None:
             client.delete(_flag(target))
 
 
-def _publish(targets: list[str], *, even_if_waiting: bool) -> None:
+def _publish(targets: list[str], *, even_if_waiting: bool) -> bool:
     global _leave_alone_until
     if not targets:
-        return
+        return True
     try:
         producer = _producer()
         client = _flags(producer)
@@ -94,6 +97,8 @@ def _publish(targets: list[str], *, even_if_waiting: bool) -> None:
         with _lock:
             _leave_alone_until = time.monotonic() + config().announce_pause
         log.warning("announcing failed", extra={"targets": targets, "error": type(error).__name__})
+        return False
+    return True
 
 
 def _flag(target: str) -> str:

@@ -1,0 +1,29 @@
+"""``manage.py replicator <verb>``: what people do by hand."""
+
+from __future__ import annotations
+
+from argparse import RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from replicator.management.verbs import VERBS
+
+
+class Command(BaseCommand):
+    help = "Look at replication, and act on it. Each verb has its own --help, with examples."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb", title="verbs")
+        for verb in VERBS:
+            own = verbs.add_parser(
+                verb.name,
+                help=verb.help,
+                description=f"{verb.help[0].upper()}{verb.help[1:]}.",
+                epilog=verb.epilog,
+                formatter_class=RawDescriptionHelpFormatter,
+            )
+            verb.add_arguments(own)
+
+    def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        next(v for v in VERBS if v.name == verb).run(options, self.stdout, self.stderr)

@@ -1,0 +1,9 @@
+"""The verbs of ``manage.py replicator``, each a module of its own."""
+
+from replicator.management.verbs.adopt import Adopt
+from replicator.management.verbs.base import Verb
+from replicator.management.verbs.probe import Probe
+from replicator.management.verbs.requeue import Requeue
+from replicator.management.verbs.status import Status
+
+VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Probe()]

@@ -1,0 +1,57 @@
+"""What people ask for once they have cured the cause of a failure: another try, now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.db import connections, transaction
+from django.db.models import Count, QuerySet
+
+from replicator import ledger, wake
+from replicator.conf import config
+from replicator.ledger import database, health
+from replicator.models import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """What became of the failed ones among some replicas."""
+
+    by_target: Mapping[str, int]
+    """How many failed replicas were found, by target."""
+    count: int
+    """How many are pending again."""
+    woken: bool
+    """Whether the broker took the wake-ups; if not, the sweep makes up for it."""
+
+    def notes(self) -> list[str]:
+        """Why it may take a while, in sentences for people."""
+        notes = []
+        if not self.woken:
+            notes.append("The broker can't be reached: the next sweep that runs will wake the workers.")
+        for target in sorted(health.down_targets() & self.by_target.keys()):
+            notes.append(f"{target} is down: it gets its files when it answers its probe.")
+        for target in sorted(self.by_target.keys() - config().targets.keys()):
+            notes.append(f'{target} is not in REPLICATOR["TARGETS"] any more: nothing is delivered there.')
+        return notes
+
+
+def requeue(replicas: QuerySet[Replica]) -> Requeued:
+    """Make the failed ones among *replicas* pending again, and wake workers for their targets. Safe to call twice."""
+    rows = Replica.objects.using(database.alias()).failed().filter(pk__in=replicas.order_by().values("pk"))
+    found = dict(rows.order_by().values_list("target").annotate(Count("pk")))
+    count = ledger.requeue(replicas) if found else 0
+    return Requeued(found, count, _wake(sorted(found.keys() & config().targets.keys())))
+
+
+def _wake(targets: list[str]) -> bool:
+    if not connections[database.alias()].in_atomic_block:
+        return wake.wake(targets)
+
+    # A worker that looks before the commit finds nothing.
+    def after_commit() -> None:
+        wake.wake(targets)
+
+    transaction.on_commit(after_commit, using=database.alias())
+    return True

@@ -1,0 +1,138 @@
+"""How replication stands, as people and monitors ask: by target, and what failed last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Min
+from django.utils import timezone
+
+from replicator.conf import config
+from replicator.ledger import database
+from replicator.models import Replica, TargetState
+from replicator.storage.replicated import replicated_storages
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """One target. Only what is not synced is counted: that is cheap however much is."""
+
+    target: str
+    configured: bool
+    """Whether the settings still name it: else nothing is delivered there."""
+    state: str
+    reason: str
+    """Why it is down, or what failed last while it is up; empty if nothing did."""
+    state_since: datetime | None
+    """None: it was never tried."""
+    last_success_at: datetime | None
+    pending: int
+    failed: int
+    oldest: datetime | None
+    """When the oldest write was made that is not synced; None if all are."""
+    lag: float
+    """Its age in seconds."""
+
+    @property
+    def backlog(self) -> int:
+        return self.pending + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """One storage that replicates."""
+
+    storage: str
+    location: str
+    targets: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed replica."""
+
+    id: int
+    storage: str
+    name: str
+    target: str
+    error: str
+    message: str
+    http_status: int | None
+    attempted_at: datetime | None
+
+
+def targets(only: Iterable[str] = ()) -> list[TargetStatus]:
+    """Those of *only*, or all: of the settings first, then those that only the ledger still knows."""
+    now = timezone.now()
+    pending, failed = _open("pending"), _open("failed")
+    states = {state.target: state for state in TargetState.objects.using(database.alias())}
+    configured = list(config().targets)
+    left = sorted((pending.keys() | failed.keys() | states.keys()) - set(configured))
+    wanted = set(only)
+    return [
+        _status(alias, alias in configured, states.get(alias), pending.get(alias), failed.get(alias), now)
+        for alias in configured + left
+        if not wanted or alias in wanted
+    ]
+
+
+def _open(status: str) -> dict[str, tuple[int, datetime]]:
+    """Number and age of the replicas of this status by target: read from that status's partial index."""
+    rows = Replica.objects.using(database.alias()).filter(status=status).order_by()
+    return {
+        target: (count, since)
+        for target, count, since in rows.values_list("target").annotate(Count("*"), Min("since"))
+    }
+
+
+def _status(
+    alias: str,
+    configured: bool,
+    state: TargetState | None,
+    pending: tuple[int, datetime] | None,
+    failed: tuple[int, datetime] | None,
+    now: datetime,
+) -> TargetStatus:
+    oldest = min((since for _, since in filter(None, (pending, failed))), default=None)
+    is_ill = state is not None and (state.state == TargetState.State.DOWN or state.failures)
+    return TargetStatus(
+        target=alias,
+        configured=configured,
+        state=state.state if state else TargetState.State.UP.value,
+        reason=state.reason if state and is_ill else "",
+        state_since=state.since if state else None,
+        last_success_at=state.last_success_at if state else None,
+        pending=pending[0] if pending else 0,
+        failed=failed[0] if failed else 0,
+        oldest=oldest,
+        lag=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+    )
+
+
+def storages() -> list[StorageStatus]:
+    return [StorageStatus(s.alias, str(s.location), list(s.targets)) for s in replicated_storages()]
+
+
+def failures(aliases: Iterable[str], limit: int) -> list[Failure]:
+    """The *limit* newest failed replicas of these targets, newest write first."""
+    found: list[dict[str, Any]] = []
+    columns = {
+        "id": "id",
+        "storage": "file__storage",
+        "name": "file__name",
+        "target": "target",
+        "error": "error_kind",
+        "message": "error_text",
+        "http_status": "http_status",
+        "attempted_at": "attempted_at",
+        "since": "since",
+    }
+    for alias in aliases:
+        # One target at a time: that is the order of the partial index, which ends after *limit* rows.
+        rows = Replica.objects.using(database.alias()).failed().at(alias).order_by("-since")
+        found += [dict(zip(columns, row, strict=True)) for row in rows.values_list(*columns.values())[:limit]]
+    found.sort(key=lambda row: row["since"], reverse=True)
+    return [Failure(**{key: value for key, value in row.items() if key != "since"}) for row in found[:limit]]
