@@ -53,10 +53,9 @@ def _only_one(var: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.seek(0)
-        pid, _, url = lock.read().partition(" ")
         raise SystemExit(
-            f"The site in {var} is running already{f', at {url.strip()}' if url else ''}. End it with Ctrl-C where it "
-            f"was started, or with: kill {pid}. For a second site beside it, write VAR=another-folder make run."
+            f"The site in {var} is running already. End it with Ctrl-C where it was started, or with: "
+            f"kill {lock.read()}. For a second site beside it, write VAR=another-folder make run."
         ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
@@ -81,7 +80,9 @@ def _prepare(site: Embedded) -> dict[str, str]:
     ]
     for command in commands:
         print(f"… manage.py {command[0]}", flush=True)
-        done = subprocess.run([sys.executable, str(TOP / "manage.py"), *command], env=environment, check=False)
+        done = subprocess.run(  # noqa: S603  # our own program, our own arguments
+            [sys.executable, str(TOP / "manage.py"), *command], env=environment, check=False
+        )
         if done.returncode:
             raise SystemExit(f"manage.py {command[0]} failed: the lines above say why.")
     return environment

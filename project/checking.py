@@ -1,0 +1,94 @@
+"""What the media hosts hold, seen from outside: over HTTP, and on their disks. Knows nothing of the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+CHUNK = 256 * 1024
+
+
+@dataclass(slots=True)
+class Findings:
+    """One host, compared with what should be there. Names."""
+
+    host: str
+    checked: int = 0
+    missing: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    resurrected: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+    @property
+    def is_right(self) -> bool:
+        return self.checked > 0 and not (self.missing or self.wrong or self.resurrected or self.unexpected)
+
+
+def check_host(
+    host: str,
+    url: str,
+    root: Path,
+    prefix: str,
+    expected: Mapping[str, str],
+    deleted: Collection[str],
+    step: Callable[[], object],
+) -> Findings:
+    """Ask *host* for every file: *expected* is name → SHA-256, *deleted* the names that must be 404.
+
+    *root* is its folder, where nothing else may be; *prefix* the path of the files in both.
+    """
+    found = Findings(host)
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    try:
+        for name in [*expected, *deleted]:
+            status, digest = _get(connection, prefix + quote(name))
+            found.checked += 1
+            if name in expected:
+                if status == 404:
+                    found.missing.append(name)
+                elif status != 200 or digest != expected[name]:
+                    found.wrong.append(name)
+            elif status != 404:
+                found.resurrected.append(name)
+            step()
+    finally:
+        connection.close()
+    here = root / prefix.strip("/")
+    on_disk = {str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()}
+    elsewhere = {str(path) for path in root.rglob("*") if path.is_file() and not path.is_relative_to(here)}
+    found.unexpected = sorted((on_disk - set(expected) - set(found.resurrected)) | elsewhere)
+    return found
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table(findings: Collection[Findings]) -> str:
+    """One line per host."""
+    heads = ("host", "checked", "wrong", "missing", "resurrected", "unexpected")
+    rows = [heads] + [
+        (f.host, *map(str, (f.checked, len(f.wrong), len(f.missing), len(f.resurrected), len(f.unexpected))))
+        for f in findings
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    sha256 = hashlib.sha256()
+    while chunk := answer.read(CHUNK):
+        sha256.update(chunk)
+    return answer.status, sha256.hexdigest()
