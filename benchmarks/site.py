@@ -48,10 +48,10 @@ class Site:
         self.media = self.folder / "media"
         self.media.mkdir(exist_ok=True)
         self.environment = {
-            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+            "DJANGO_SETTINGS_MODULE": "project.settings",
             "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
             "VAR": str(self.folder),
-            "DEBUG": "0",
+            "ALLOWED_HOSTS": "localhost",  # and so without DEBUG
             "SECRET_KEY": "only for benchmarks",
             "MEDIA_ROOT": str(self.media),
             "MEDIA_HOSTS": ",".join(f"{alias}={url}" for alias, url in (targets or {}).items()),

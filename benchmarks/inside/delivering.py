@@ -9,10 +9,11 @@ from time import perf_counter, sleep, time
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Count, Q, Sum
 
 from replicator import delivery, ledger, tasks
 from replicator.models import Replica, TargetState
+from replicator.wake import wake as wake_workers
 
 _DATA = os.urandom(4096)
 
@@ -85,15 +86,14 @@ def is_down(target: str) -> bool:
 
 def progress(target: str) -> dict[str, int]:
     """Replicas of *target*: how many, how many are synced, the attempts that were spent on them."""
-    rows = Replica.objects.at(target)
-    return rows.aggregate(
-        count=Count("pk"),
-        synced=Count("pk", filter=Q(status="synced")),
-        attempts=Sum("attempts"),
-        most=Max("attempts"),
-    )
+    counts = {"count": Count("pk"), "synced": Count("pk", filter=Q(status="synced")), "spent": Sum("attempts")}
+    return Replica.objects.at(target).aggregate(**counts)
 
 
 def save_some(count: int) -> None:
     for _ in range(count):
         default_storage.save("before.bin", ContentFile(_DATA))
+
+
+def wake(target: str) -> None:
+    wake_workers([target])

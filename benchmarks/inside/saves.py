@@ -104,12 +104,13 @@ def beside_resto(rounds: int, hosts: list[str]) -> dict[str, list[float]]:
 def _in_turns(
     kinds: dict[str, Callable[[], Any]], sample: Callable[[Any], float], rounds: int, samples: int
 ) -> dict[str, list[float]]:
-    """*samples* of each kind in each of *rounds*, after a first one that is not counted."""
+    """*samples* of each kind in each of *rounds*, after a first one that is not counted.
+
+    Not one by one: an fsync of one kind would each time pay for what another has just left to be written.
+    """
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(rounds + 1):
         for kind, save in kinds.items():
-            # Or one kind's fsync would wait for what another has left to be written.
-            os.sync()
             found = [sample(save) for _ in range(samples)]
             if number:
                 seconds[kind] += found
