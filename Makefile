@@ -1,0 +1,65 @@
+# Everything runs in .venv, which the first target that needs it makes. Only Python 3.11 or later and make are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What the tests and the benchmarks need beyond a running site; a first `make run` does without.
+BASE := $(VENV)/.installed
+TEST := $(VENV)/.installed-test
+BENCH := $(VENV)/.installed-bench
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test lint bench clean
+
+help: ## Show this list
+	@echo "make …"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+
+setup: $(BASE) $(TEST) ## Make .venv and install everything into it
+	@echo "$(VENV) is ready."
+
+run: $(BASE) ## Start the site: broker, three media hosts, web, worker, beat, Flower (PORT=… VAR=…)
+	@$(BIN)/python -m project.run
+
+demo: $(BASE) ## Save a folder while things go wrong, then ask every host (FILES=a-folder LIMIT=seconds)
+	@$(BIN)/python -m project.demo $(if $(LIMIT),--limit "$(LIMIT)") $(if $(FILES),"$(FILES)")
+
+test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest)
+	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests.on_postgresql
+
+lint: $(TEST) ## Style, types, layers, missing migrations
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: $(TEST) $(BENCH) ## Print the budgets, each beside its peer (ARGS=…)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove what tools left; .venv and var (the site's data) stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or later is needed: write make PYTHON=python3.11 (or whatever it is called here)."; exit 1; }
+	@echo "… making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "This Python can't make environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }
+
+$(BASE): requirements.txt pyproject.toml | $(BIN)/python
+	@echo "… installing the packages (a minute or two, the first time)"
+	@$(PIP) -r requirements.txt -e .
+	@touch $@
+
+$(TEST): $(BASE)
+	@echo "… installing what the tests need"
+	@$(PIP) -r requirements.txt -e '.[test]'
+	@touch $@
+
+$(BENCH): $(BASE)
+	@echo "… installing what the benchmarks need"
+	@$(PIP) -r requirements.txt -e '.[bench]'
+	@touch $@
