@@ -118,8 +118,13 @@ class Adoption:
                 continue
             try:
                 entries = os.scandir(here)
+            except FileNotFoundError:
+                # A storage that nothing was saved to yet has none. A folder that went meanwhile is no news.
+                if not folder:
+                    self._note("skipped", root, "is not there yet: there is nothing to adopt")
+                continue
             except OSError as error:
-                self._note("refused", folder, f"is a folder that can't be read: {error.strerror}")
+                self._note("refused", folder or root, f"is a folder that can't be read: {error.strerror}")
                 continue
             with entries:
                 for entry in entries:
@@ -225,11 +230,7 @@ def problem_with(storage: ReplicatedStorage) -> str:
     """Why this storage's files can't be adopted; empty if they can."""
     if not storage.targets:
         return f"STORAGES[{storage.alias!r}] has no targets: there is nothing that its files would be sent to."
-    if storage._problem_with_belonging:
-        return storage._problem_with_belonging
-    if not Path(storage.location).is_dir():
-        return f"{storage.location}, the location of STORAGES[{storage.alias!r}], is not a folder."
-    return ""
+    return storage._problem_with_belonging
 
 
 def _refusal(name: str) -> str:

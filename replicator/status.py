@@ -83,8 +83,8 @@ def _open(status: str) -> dict[str, tuple[int, datetime]]:
     """Number and age of the replicas of this status by target: read from that status's partial index."""
     rows = Replica.objects.using(database.alias()).filter(status=status).order_by()
     return {
-        target: (count, since)
-        for target, count, since in rows.values_list("target").annotate(Count("*"), Min("since"))
+        row["target"]: (row["count"], row["oldest"])
+        for row in rows.values("target").annotate(count=Count("*"), oldest=Min("since"))
     }
 
 

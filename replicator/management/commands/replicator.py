@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -24,6 +24,12 @@ class Command(BaseCommand):
                 formatter_class=RawDescriptionHelpFormatter,
             )
             verb.add_arguments(own)
+            # What every command takes may be written after the verb too, as people do.
+            own.add_argument("-v", "--verbosity", type=int, default=SUPPRESS, help=SUPPRESS)
+            for option in ("--settings", "--pythonpath"):
+                own.add_argument(option, default=SUPPRESS, help=SUPPRESS)
+            for option in ("--traceback", "--no-color", "--force-color", "--skip-checks"):
+                own.add_argument(option, action="store_true", default=SUPPRESS, help=SUPPRESS)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         next(v for v in VERBS if v.name == verb).run(options, self.stdout, self.stderr)
