@@ -23,14 +23,13 @@ def due_targets(targets: Iterable[str]) -> list[str]:
 def hasten(target: str, *, batch: int = 10_000) -> int:
     """Make every waiting replica of *target* due now: it is up again. The number of them.
 
-    A provisional success keeps its doubt window: its waiting is not about the target being down.
+    A provisional success keeps its doubt window: its waiting is not about the target being down. One whose
+    confirmation failed has its window behind it.
     """
     now = timezone.now()
+    no_window = Q(provisional=False) | Q(attempts__gt=0)
     waiting = (
-        Replica.objects.using(database.alias())
-        .pending()
-        .at(target)
-        .filter(due_at__gt=now, provisional=False, lease=None)
+        Replica.objects.using(database.alias()).pending().at(target).filter(no_window, due_at__gt=now, lease=None)
     )
     total = 0
     while True:
@@ -42,17 +41,22 @@ def hasten(target: str, *, batch: int = 10_000) -> int:
 
 
 def requeue(replicas: QuerySet[Replica]) -> int:
-    """Make the failed ones among *replicas* pending again, due now; the number of them. One statement."""
+    """Make the failed ones among *replicas* pending again, due now; the number of them. One statement.
+
+    Passes over what a transaction of the site is just writing: that is made pending by the write.
+    """
     now = timezone.now()
+    rows = Replica.objects.using(database.alias())
     # A plain subquery: whatever slicing, ordering or joins the selection has, the database picks from it.
-    chosen = replicas.order_by().values("pk")
-    return (
-        Replica.objects.using(database.alias())
-        .failed()
-        .filter(pk__in=chosen)
-        # The age limit counts from here: a person has asked for another try.
-        .update(status=Replica.Status.PENDING, since=now, due_at=now, attempts=0)
-    )
+    chosen = rows.failed().filter(pk__in=replicas.values("pk"))
+    with transaction.atomic(using=database.alias()):
+        return rows.filter(pk__in=database.skip_locked(chosen).values("pk")).update(
+            # The age limit counts from here: a person has asked for another try.
+            status=Replica.Status.PENDING,
+            since=now,
+            due_at=now,
+            attempts=0,
+        )
 
 
 def prune(*, batch: int = 1_000) -> int:
