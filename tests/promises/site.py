@@ -1,0 +1,9 @@
+"""Settings of a site under test: the reference project's, with what the test gave it in ``SITE``."""
+
+import json
+import os
+
+from project.settings import *  # noqa: F403
+
+_given = json.loads(os.environ["SITE"])
+REPLICATOR = _given["replicator"]
