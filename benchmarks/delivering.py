@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from benchmarks.peers import curl_upload, rclone_copy
 from benchmarks.report import Row, ms, percentile
-from benchmarks.site import DurablePostgres, Site, worker
-from tests.servers import Nginx, Redis
+from benchmarks.site import DurablePostgres, MediaHost, Site, worker
+from tests.servers import Redis
 
 GIB = 1024**3
 MIB = 1024**2
@@ -21,7 +21,7 @@ def backlog(*, quick: bool) -> Iterator[Row]:
     files, rounds = 5_000, 3 if quick else 7
     ours: list[float] = []
     theirs: dict[int, list[float]] = {transfers: [] for transfers in (4, 8, 16, 32)}
-    with DurablePostgres() as postgres, Redis() as redis, Nginx() as nginx:
+    with DurablePostgres() as postgres, Redis() as redis, MediaHost() as nginx:
         at = {"database": postgres.url, "broker": redis.url, "targets": {"host1": nginx.url}}
         with Site(**at) as one, Site(**at, folder=one.folder) as two:
             one.call("ledger.make")
@@ -60,7 +60,7 @@ def large_file(*, quick: bool) -> Iterator[Row]:
     ours: list[float] = []
     theirs: list[float] = []
     growth: list[int] = []
-    with DurablePostgres() as postgres, Redis() as redis, Nginx() as nginx:
+    with DurablePostgres() as postgres, Redis() as redis, MediaHost() as nginx:
         with Site(database=postgres.url, broker=redis.url, targets={"host1": nginx.url}) as site:
             site.call("ledger.make")
             site.call("ledger.write_files", "large", 1, size)
@@ -86,7 +86,13 @@ def large_file(*, quick: bool) -> Iterator[Row]:
 
 def visible(*, quick: bool) -> Iterator[Row]:
     """From the commit of a save until the file is on the disks of all of 3 hosts; an idle system."""
-    with DurablePostgres() as postgres, Redis() as redis, Nginx() as one, Nginx() as two, Nginx() as three:
+    with (
+        DurablePostgres() as postgres,
+        Redis() as redis,
+        MediaHost() as one,
+        MediaHost() as two,
+        MediaHost() as three,
+    ):
         hosts = (one, two, three)
         targets = {f"host{n + 1}": host.url for n, host in enumerate(hosts)}
         with Site(database=postgres.url, broker=redis.url, targets=targets) as site:

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from benchmarks.peers import Missing
 from benchmarks.report import Row, ms
-from benchmarks.site import NOWHERE, DurablePostgres, Site
-from tests.servers import Nginx, Redis
+from benchmarks.site import NOWHERE, DurablePostgres, MediaHost, Site
+from tests.servers import Redis
 
 
 def statements(*, quick: bool) -> Iterator[Row]:
@@ -57,7 +57,13 @@ def beside_resto(*, quick: bool) -> Iterator[Row]:
     """``save()`` to 3 hosts, beside django-resto's, which waits for all of them."""
     if importlib.util.find_spec("django_resto") is None:
         raise Missing("install django-resto (PyPI)")
-    with DurablePostgres() as postgres, Redis() as redis, Nginx() as one, Nginx() as two, Nginx() as three:
+    with (
+        DurablePostgres() as postgres,
+        Redis() as redis,
+        MediaHost() as one,
+        MediaHost() as two,
+        MediaHost() as three,
+    ):
         hosts = [f"127.0.0.1:{host.port}" for host in (one, two, three)]
         with Site(database=postgres.url, broker=redis.url, targets=_nowhere(3)) as site:
             site.call("ledger.make")

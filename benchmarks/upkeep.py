@@ -10,8 +10,8 @@ from time import monotonic, sleep
 from tqdm import tqdm
 
 from benchmarks.report import Row, ms
-from benchmarks.site import NOWHERE, DurablePostgres, Site, beat, worker
-from tests.servers import Nginx, Redis
+from benchmarks.site import NOWHERE, DurablePostgres, MediaHost, Site, beat, worker
+from tests.servers import Redis
 
 #: How much slower counts as the same: the noise of a busy machine.
 SAME = 1.25
@@ -46,7 +46,7 @@ def outage(*, quick: bool) -> Iterator[Row]:
     """A host that is back with a large backlog: how soon work begins, how fast it goes, what the outage cost."""
     due, portion = (10_000, 5_000) if quick else (100_000, 5_000)
     begun: list[float] = []
-    with DurablePostgres() as postgres, Redis() as redis, Nginx() as nginx, ExitStack() as parts:
+    with DurablePostgres() as postgres, Redis() as redis, MediaHost() as nginx, ExitStack() as parts:
         site = parts.enter_context(Site(database=postgres.url, broker=redis.url, targets={"host1": nginx.url}))
         site.call("ledger.make")
         site.call("ledger.write_files", "source", portion, 4096)
@@ -83,7 +83,7 @@ def outage(*, quick: bool) -> Iterator[Row]:
     yield Row(f"{title}: attempts spent", str(attempts), budget="0", met=attempts == 0)
 
 
-def _drained(site: Site, nginx: Nginx, folder: str) -> tuple[float, float]:
+def _drained(site: Site, nginx: MediaHost, folder: str) -> tuple[float, float]:
     """Seconds until the host has the first file of *folder*, and from there until the ledger calls all synced."""
     start = monotonic()
     while not (nginx.root / "media" / folder).exists():
@@ -96,7 +96,7 @@ def _drained(site: Site, nginx: Nginx, folder: str) -> tuple[float, float]:
     return first - start, monotonic() - first
 
 
-def _take_down(site: Site, nginx: Nginx) -> None:
+def _take_down(site: Site, nginx: MediaHost) -> None:
     """Stop the host; return when it is marked down."""
     nginx.stop()
     site.call("delivering.save_some", 8)
