@@ -1,0 +1,160 @@
+"""What the admin's pages of this app share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from replicator.conf import config
+from replicator.errors import kinds
+from replicator.models import Replica
+from replicator.requeueing import requeue
+from replicator.storage.replicated import replicated_storages
+
+if TYPE_CHECKING:
+    ReadOnlyBase = admin.ModelAdmin[Any]
+else:
+    ReadOnlyBase = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(ReadOnlyBase):
+    """Lists and shows; adds, changes and deletes nothing, whatever permissions a user has."""
+
+    # Neither the unfiltered number nor one for each filter's choice: on millions of rows each takes seconds.
+    show_full_result_count = False
+    if hasattr(admin, "ShowFacets"):  # not on Django 4.2
+        show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+
+    class Media:
+        css = {"all": ["replicator/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class RequeueAdmin(ReadOnlyAdmin):
+    """With the action that tries failed replicas again."""
+
+    actions = ["requeue_failed"]
+
+    def has_requeue_permission(self, request: HttpRequest) -> bool:
+        """Whoever may change replicas may have them tried again: that is the one thing people can change there."""
+        return request.user.has_perm("replicator.change_replica")
+
+    def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
+        """The replicas that a selection stands for."""
+        raise NotImplementedError
+
+    @admin.action(description=_("Requeue failed replicas"), permissions=["requeue"])
+    def requeue_failed(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Asks nothing: what has not failed needs no other try, and is left as it is."""
+        selected = queryset.count()
+        done = requeue(self.chosen_replicas(queryset))
+        if done.count:
+            text = ngettext(
+                "%(count)s failed replica is pending again.",
+                "%(count)s failed replicas are pending again.",
+                done.count,
+            ) % {"count": f"{done.count:,}"}
+            if left := self.left_alone(selected, done.count):
+                text = f"{text} {left}"
+            self.message_user(request, text, messages.SUCCESS)
+        else:
+            self.message_user(request, _("Nothing to do: none of the selected has failed."), messages.INFO)
+        for note in done.notes() if done.count else []:
+            self.message_user(request, note, messages.WARNING)
+
+    def left_alone(self, selected: int, requeued: int) -> str:
+        """What to say of those of the selection that were not requeued."""
+        return ""
+
+
+def badge(kind: str, text: object, title: str = "") -> SafeString:
+    """*text* on the colour of *kind*: synced, pending, failed, up, down."""
+    return format_html('<span class="replicator-badge replicator-{}" title="{}">{}</span>', kind, title, text)
+
+
+class ReplicaColumns:
+    """What a list of replicas says of each."""
+
+    @admin.display(description=_("status"), ordering="status")
+    def status_badge(self, replica: Replica) -> SafeString:
+        if replica.provisional:
+            title = _("succeeded; confirmed once nothing sent earlier can take effect any more")
+            return badge(replica.status, _("pending, to be confirmed"), str(title))
+        return badge(replica.status, replica.get_status_display())
+
+    @admin.display(description=_("error"), ordering="error_kind")
+    def error(self, replica: Replica) -> SafeString | str:
+        if not replica.error_kind:
+            return "-"
+        http = f" (HTTP {replica.http_status})" if replica.http_status else ""
+        return format_html("<b>{}</b>{}<br>{}", replica.error_kind, http, Truncator(replica.error_text).chars(200))
+
+
+class _Choices(admin.SimpleListFilter):
+    """A filter whose choices come from the settings: asking ten million rows which values they have takes long."""
+
+    column: str
+
+    def known(self) -> Iterable[str]:
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        words = list(self.known())
+        # One that the settings have no more can still be asked for, by a link.
+        if (value := self.used_parameters.get(str(self.parameter_name))) and value not in words:
+            words.append(str(value))
+        return [(word, word) for word in words]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+
+
+class StorageFilter(_Choices):
+    title = _("storage")
+    parameter_name = "storage"
+    column = "storage"
+
+    def known(self) -> Iterable[str]:
+        return sorted({storage.alias for storage in replicated_storages()})
+
+
+class FileStorageFilter(StorageFilter):
+    """Of the replicas of a storage's files."""
+
+    column = "file__storage"
+
+
+class TargetFilter(_Choices):
+    title = _("target")
+    parameter_name = "target"
+    column = "target"
+
+    def known(self) -> Iterable[str]:
+        return config().targets
+
+
+class ErrorFilter(_Choices):
+    title = _("error")
+    parameter_name = "error_kind"
+    column = "error_kind"
+
+    def known(self) -> Iterable[str]:
+        return kinds()

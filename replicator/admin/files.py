@@ -1,0 +1,112 @@
+"""The admin's pages of files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.files.storage import InvalidStorageError, storages
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from replicator.admin.base import ReplicaColumns, RequeueAdmin, StorageFilter, badge
+from replicator.conf import config
+from replicator.models import MediaFile, Replica
+
+if TYPE_CHECKING:
+    InlineBase = admin.TabularInline[Any, Any]
+else:
+    InlineBase = admin.TabularInline
+
+
+class ReplicaInline(ReplicaColumns, InlineBase):
+    model = Replica
+    readonly_fields = [
+        "target",
+        "status_badge",
+        "since",
+        "due_at",
+        "attempts",
+        "doubt",
+        "synced_at",
+        "error",
+    ]
+    fields = (*readonly_fields,)
+    ordering = ["target"]
+    extra = 0
+    can_delete = False
+    show_change_link = True
+    verbose_name_plural = _("replicas, one at each target")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(MediaFile)
+class MediaFileAdmin(RequeueAdmin):
+    list_display = ["name", "storage", "human_size", "updated_at", "kept", "targets"]
+    list_filter = [StorageFilter, "deleted"]
+    search_fields = ["name"]
+    search_help_text = _("part of a name")
+    ordering = ["-pk"]
+    inlines = [ReplicaInline]
+    fieldsets = [
+        (None, {"fields": ["name", "storage", "link", "kept", "human_size", "content_type", "sha256"]}),
+        (_("Where it comes from"), {"fields": ["updated_at", "created_at", "node", "mogile_class", "version"]}),
+    ]
+    readonly_fields = ["link", "kept", "human_size"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MediaFile]:
+        # One query for all badges of a page.
+        in_order = Prefetch("replicas", Replica.objects.order_by("target"))
+        files: QuerySet[MediaFile] = super().get_queryset(request)
+        return files.prefetch_related(in_order)
+
+    def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
+        return Replica.objects.filter(file__in=queryset.order_by().values("pk"))
+
+    @admin.display(description=_("size"), ordering="size")
+    def human_size(self, file: MediaFile) -> str:
+        return "-" if file.deleted else filesizeformat(file.size)
+
+    @admin.display(description=_("state"), ordering="deleted")
+    def kept(self, file: MediaFile) -> SafeString:
+        return badge("gone", _("deleted")) if file.deleted else badge("kept", _("kept"))
+
+    @admin.display(description=_("targets"))
+    def targets(self, file: MediaFile) -> SafeString:
+        known = config().targets
+        return format_html_join(
+            " ",
+            '<a href="{}">{}</a>',
+            (
+                (
+                    reverse(f"{self.admin_site.name}:replicator_replica_change", args=[replica.pk]),
+                    badge(replica.status if replica.target in known else "gone", replica.target, _reason(replica)),
+                )
+                for replica in file.replicas.all()
+            ),
+        )
+
+    @admin.display(description=_("address"))
+    def link(self, file: MediaFile) -> SafeString | str:
+        try:
+            url = "" if file.deleted else storages[file.storage].url(file.name)
+        except (InvalidStorageError, ValueError):  # the storage is gone from the settings, or has no addresses
+            url = ""
+        return format_html('<a href="{}">{}</a>', url, url) if url else "-"
+
+
+def _reason(replica: Replica) -> str:
+    words = [str(replica.get_status_display())]
+    if replica.error_kind:
+        words.append(f"{replica.error_kind}: {replica.error_text}")
+    return ", ".join(words)

@@ -1,0 +1,52 @@
+"""The admin's pages of replicas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from replicator.admin.base import ErrorFilter, FileStorageFilter, ReplicaColumns, RequeueAdmin, TargetFilter
+from replicator.models import Replica
+
+
+@admin.register(Replica)
+class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
+    list_display = ["file_link", "target", "status_badge", "since", "due_at", "attempts", "doubt", "error"]
+    list_display_links = ["status_badge"]
+    list_select_related = ["file"]
+    list_filter = ["status", TargetFilter, ErrorFilter, FileStorageFilter]
+    search_fields = ["file__name"]
+    search_help_text = _("part of a file's name")
+    ordering = ["-pk"]
+    fieldsets = [
+        (None, {"fields": ["file_link", "target", "status_badge", "since", "due_at", "attempts", "attempted_at"]}),
+        (_("Error"), {"fields": ["error_kind", "http_status", "error_text"]}),
+        (_("What is confirmed"), {"fields": ["synced_at", "version", "doubt", "provisional"]}),
+        (_("In a worker's hands"), {"fields": ["lease", "lease_until", "sent"]}),
+    ]
+    readonly_fields = ["file_link", "status_badge"]
+
+    def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
+        return queryset
+
+    def left_alone(self, selected: int, requeued: int) -> str:
+        left = selected - requeued
+        if left <= 0:
+            return ""
+        return ngettext(
+            "%(count)s of the selected has not failed and was left as it is.",
+            "%(count)s of the selected have not failed and were left as they are.",
+            left,
+        ) % {"count": f"{left:,}"}
+
+    @admin.display(description=_("file"), ordering="file__name")
+    def file_link(self, replica: Replica) -> SafeString:
+        url = reverse(f"{self.admin_site.name}:replicator_mediafile_change", args=[replica.file_id])
+        return format_html('<a href="{}">{}</a>', url, replica.file)
