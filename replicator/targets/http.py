@@ -15,8 +15,8 @@ from replicator.errors import LocalChanged
 from replicator.targets.base import Content
 from replicator.targets.httpanswer import MAX_HEAD, Answer, Body, Chunked, NoAnswer, Patience
 
-#: Bytes of content read and sent at once.
-CHUNK = 256 * 1024
+#: Bytes of content read and sent at once, and bytes received at once.
+CHUNK, PIECE = 1024 * 1024, 256 * 1024
 #: The most that is kept of an answer's body, unless it is streamed.
 MAX_BODY = 64 * 1024
 
@@ -244,7 +244,7 @@ class Connection:
                 if wait <= 0:
                     raise TimeoutError  # noqa: TRY301 - the same end as the socket's own
                 self.sock.settimeout(wait)
-                data = self.sock.recv(CHUNK)
+                data = self.sock.recv(PIECE)
             except TimeoutError:
                 raise NoAnswer(f"{self.where} sent too little of the body in time") from None
             except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
@@ -130,10 +131,19 @@ class Pool:
                 return
 
 
-@cache
+_pools: dict[Origin, Pool] = {}
+
+
 def pool_of(origin: Origin) -> Pool:
     """The process's pool of connections to *origin*."""
-    return Pool()
+    return _pools.setdefault(origin, Pool())
+
+
+@atexit.register
+def close_all() -> None:
+    """Drop the idle connections of this process."""
+    for pool in list(_pools.values()):
+        pool.clear()
 
 
 class Client:

@@ -14,7 +14,7 @@ from django.core.checks import CheckMessage
 
 from replicator.errors import Corrupt, LocalChanged, TargetError
 from replicator.targets.base import Content, Reader, Stat, Target, TargetFile
-from replicator.targets.http import CHUNK
+from replicator.targets.http import PIECE
 from replicator.targets.httpanswer import Answer
 from replicator.targets.httperrors import failure
 from replicator.targets.webdavoptions import WebDAVOptions
@@ -195,7 +195,7 @@ class WebDAVTarget(Target):
         digest = hashlib.sha256()
         try:
             with self._server.get(path) as reader:
-                while data := reader.read(CHUNK):
+                while data := reader.read(PIECE):
                     digest.update(data)
         except FileNotFoundError:
             raise Corrupt(f"{path}: the target took it, and does not have it") from None
@@ -210,7 +210,7 @@ class WebDAVTarget(Target):
         # Apache leaves the length out if it is 0, others for other reasons: count.
         try:
             with self._server.get(path) as reader:
-                return sum(len(data) for data in iter(lambda: reader.read(CHUNK), b""))
+                return sum(len(data) for data in iter(lambda: reader.read(PIECE), b""))
         except FileNotFoundError:
             raise Corrupt(f"{path}: it went away while it was looked at") from None
 

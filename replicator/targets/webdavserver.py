@@ -120,14 +120,17 @@ class WebDAVServer:
         made = False
         while len(folder) > len(self.path):
             # nginx answers 409 to a MKCOL without the slash.
-            status = self.send("MKCOL", f"{folder}/").status
+            status = self.send("MKCOL", f"{folder}/", changes=False).status
             if status != 409:
                 made = status in (200, 201)
                 break
             missing.append(folder)
             folder = folder.rpartition("/")[0]
         # 405: it exists (RFC 4918, section 9.3.1), made by another thread a moment ago.
-        while missing and (status := self.send("MKCOL", f"{missing.pop()}/").status) in (200, 201, 405):
+        while missing:
+            status = self.send("MKCOL", f"{missing.pop()}/", changes=False).status
+            if status not in (200, 201, 405):
+                break
             made = made or status != 405
         return made
 

@@ -6,37 +6,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import ClassVar
 
-from replicator.errors import DeliveryError, LocalChanged, Refused, TargetError
+from replicator.errors import LocalChanged, Refused, TargetError
 from replicator.targets.base import Target, TargetFile
 from replicator.testing.content import BytesContent, FailingContent, ZeroContent
-
-#: Names that are easy to get wrong: each is a file of its own.
-ODD_NAMES = (
-    "with space.txt", "a#b.txt", "a?b.txt", "50%.txt", "%41.txt", "%2Fslash.txt", "a+b.txt", "a&b=c;d.txt",
-    "äöü/文件.txt", "e\u0301.txt", "\U0001f4be.txt", "it's \"quoted\".txt", "(a)[b]{c}|^`~@:,!$*.txt", ".hidden",
-    "-dash", "dots..txt", "...", "trailing ", "trailing.", "<b>.txt", "new\nline.txt", "tab\t.txt",
-)  # fmt: skip
-#: Names that must never be sent: they mean another place, or a folder.
-UNSAFE_NAMES = (
-    "",
-    "/",
-    "/absolute",
-    "a//b",
-    "folder/",
-    "..",
-    "../up",
-    "a/../b",
-    "a/./b",
-    ".",
-    "nul\0",
-    "back\\slash",
-)
+from replicator.testing.names import ODD_NAMES, UNSAFE_NAMES
+from replicator.testing.outcomes import raises, settled
 
 
 class ForeignError(Exception):
@@ -325,22 +304,3 @@ class TargetContract:
         self.target.probe()
         assert time.monotonic() - begun < 3
         assert self.target.check() == []
-
-
-@contextmanager
-def raises(kind: type[BaseException]) -> Iterator[list[BaseException]]:
-    """The block must raise this; it is then in the list. Not pytest's: the package needs none to be imported."""
-    caught: list[BaseException] = []
-    try:
-        yield caught
-    except kind as error:
-        caught.append(error)
-    else:
-        raise AssertionError(f"{kind.__name__} was not raised")
-
-
-@contextmanager
-def settled() -> Iterator[None]:
-    """The block succeeds, or says why not."""
-    with suppress(DeliveryError):
-        yield

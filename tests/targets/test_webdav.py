@@ -250,6 +250,10 @@ def test_a_paused_server_is_unavailable_and_then_works(nginx: MediaHost) -> None
     assert time.monotonic() - begun < 4
     nginx.resume()
     at.probe()
+    # What doubt is about: the first PUT takes effect now, and not at once.
+    deadline = time.monotonic() + 5
+    while nginx.files()["media/a b/file.txt"] != b"while paused" and time.monotonic() < deadline:
+        time.sleep(0.02)
     put(at, b"afterwards")
     assert nginx.files()["media/a b/file.txt"] == b"afterwards"
 
