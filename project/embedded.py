@@ -137,6 +137,8 @@ class Embedded:
             "BROKER_SOCKET": str(self.socket),
             "REDIS_SERVER": redis_server() if self.has_broker else "",
             "PYTHONUNBUFFERED": "1",
+            # What killed processes leave behind goes with the sockets.
+            "TMPDIR": str(self._sockets),
             # The programs of this virtual environment, and this project, whatever the folder and the shell's PATH.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{self.given.get('PATH', os.defpath)}",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(TOP), self.given.get("PYTHONPATH", "")])),

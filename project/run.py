@@ -99,6 +99,7 @@ def _supervise(site: Embedded, environment: dict[str, str]) -> int:
     supervisor.loop()
     if supervisor.ended_by:
         print(f"\n{supervisor.ended_by} ended by itself, and the site with it: the lines above say why.", flush=True)
+        return 1
     return int(supervisor.returncode or 0)
 
 

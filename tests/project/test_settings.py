@@ -1,0 +1,117 @@
+"""project/settings.py: what a deployment writes wrong, it is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project.running import clean_environment
+from tests.servers import CHECKOUT
+
+SHOW = """
+import json, django
+from django.conf import settings as s
+django.setup()
+from project.celery import app
+print(json.dumps({
+    "debug": s.DEBUG, "key": s.SECRET_KEY, "targets": s.REPLICATOR["TARGETS"], "db": s.DATABASES["default"],
+    "numbers": {k: v for k, v in s.REPLICATOR.items() if k != "TARGETS"}, "broker": app.conf.broker_url,
+    "accept": app.conf.accept_content, "late": app.conf.task_acks_late, "lost": app.conf.task_reject_on_worker_lost,
+    "prefetch": app.conf.worker_prefetch_multiplier, "ignore": app.conf.task_ignore_result,
+    "soft": app.conf.task_soft_time_limit, "hard": app.conf.task_time_limit, "utc": app.conf.enable_utc,
+    "beat": app.conf.beat_max_loop_interval, "media": str(s.MEDIA_ROOT), "serve": s.SERVE_MEDIA,
+}, default=str))
+"""
+
+
+def read(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {"VAR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "project.settings", **environment}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", SHOW],
+        env={**clean_environment(), **environment},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_any_variable_the_site_is_embedded(tmp_path: Path) -> None:
+    """SQLite in WAL mode with IMMEDIATE transactions, three hosts, a key of its own that stays."""
+    found = json.loads(read(tmp_path).stdout)
+    assert found["debug"]
+    assert found["serve"]
+    assert sorted(found["targets"]) == ["media1", "media2", "media3"]
+    assert found["db"]["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert "journal_mode=WAL" in found["db"]["OPTIONS"]["init_command"]
+    assert len(found["key"]) > 50
+    assert json.loads(read(tmp_path).stdout)["key"] == found["key"]
+    assert (tmp_path / "secret-key").stat().st_mode & 0o077 == 0
+
+
+def test_celery_is_safe_for_a_ledger_with_leases(tmp_path: Path) -> None:
+    """JSON only, acks late, reject on worker lost, prefetch 1, results ignored, UTC; a run fits into the limits."""
+    found = json.loads(read(tmp_path).stdout)
+    assert found["accept"] == ["json"]
+    assert found["late"] and found["lost"] and found["ignore"] and found["utc"]  # noqa: PT018
+    assert found["prefetch"] == 1
+    assert found["beat"] <= 5
+    assert 240 < found["soft"] < found["hard"]
+
+
+def test_everything_that_differs_comes_from_the_environment(tmp_path: Path) -> None:
+    """A deployment names its database, broker and hosts, with credentials for all of them or for one."""
+    done = read(
+        tmp_path,
+        ALLOWED_HOSTS="www.example.com",
+        SECRET_KEY="s" * 50,
+        DATABASE_URL="postgresql://user:pass@db:5433/site",
+        CELERY_BROKER_URL="amqp://user:pass@mq:5672//",
+        MEDIA_HOSTS="east=https://10.0.0.1,west-2=https://10.0.0.2/dav",
+        MEDIA_HOSTS_USERNAME="writer",
+        MEDIA_HOSTS_PASSWORD="for all",
+        MEDIA_HOSTS_WEST_2_PASSWORD="for one",
+        MEDIA_ROOT=str(tmp_path / "uploads"),
+        REPLICATOR_LEASE_SECONDS="7.5",
+        REPLICATOR_NODE="web1",
+    )
+    found = json.loads(done.stdout)
+    assert not found["debug"]
+    assert not found["serve"]
+    assert found["targets"]["east"]["OPTIONS"] == {
+        "url": "https://10.0.0.1",
+        "username": "writer",
+        "password": "for all",
+    }
+    assert found["targets"]["west-2"]["OPTIONS"]["password"] == "for one"
+    assert (found["db"]["HOST"], found["db"]["PORT"]) == ("db", 5433)
+    assert found["broker"] == "amqp://user:pass@mq:5672//"
+    assert found["media"] == str(tmp_path / "uploads")
+    assert found["numbers"] == {"LEASE_SECONDS": 7.5, "NODE": "web1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "cure"),
+    [
+        ({"DEBUG": "0"}, "Write SECRET_KEY="),
+        ({"ALLOWED_HOSTS": "www.example.com"}, "Write SECRET_KEY="),
+        ({"DEBUG": "ture"}, "write DEBUG=1 or DEBUG=0"),
+        ({"MEDIA_HOSTS": "https://10.0.0.1"}, "write MEDIA_HOSTS=media1=https://10.0.0.1"),
+        ({"MEDIA_HOSTS": "a=http://1.2.3.4,a=http://1.2.3.5"}, "each alias once"),
+        ({"MAX_UPLOAD_MIB": "1O"}, "MAX_UPLOAD_MIB=1O is not a whole number"),
+        ({"REPLICATOR_DOUBT_WINDOW": "60s"}, "REPLICATOR_DOUBT_WINDOW=60s is not a number"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_an_error_that_says_what_to_write(
+    tmp_path: Path, environment: dict[str, str], cure: str
+) -> None:
+    """No setting falls back in silence; in production there is no key of ours."""
+    done = read(tmp_path, **environment)
+    assert done.returncode != 0
+    assert "ImproperlyConfigured" in done.stderr
+    assert cure in done.stderr
