@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -90,6 +94,14 @@ def badge(kind: str, text: object, title: str = "") -> SafeString:
     return format_html('<span class="replicator-badge replicator-{}" title="{}">{}</span>', kind, title, text)
 
 
+def moment(when: datetime | None) -> SafeString | str:
+    """How long ago or ahead, with the exact time when pointed at."""
+    if when is None:
+        return "-"
+    exact = date_format(localtime(when), "DATETIME_FORMAT")
+    return format_html('<time datetime="{}" title="{}">{}</time>', when.isoformat(), exact, naturaltime(when))
+
+
 class ReplicaColumns:
     """What a list of replicas says of each."""
 
@@ -99,6 +111,18 @@ class ReplicaColumns:
             title = _("succeeded; confirmed once nothing sent earlier can take effect any more")
             return badge(replica.status, _("pending, to be confirmed"), str(title))
         return badge(replica.status, replica.get_status_display())
+
+    @admin.display(description=_("due since"), ordering="since")
+    def waits_since(self, replica: Replica) -> SafeString | str:
+        return "-" if replica.status == Replica.Status.SYNCED else moment(replica.since)
+
+    @admin.display(description=_("due"), ordering="due_at")
+    def due(self, replica: Replica) -> SafeString | str:
+        return moment(replica.due_at) if replica.status == Replica.Status.PENDING else "-"
+
+    @admin.display(description=_("doubt"), ordering="doubt")
+    def in_doubt(self, replica: Replica) -> str:
+        return str(_("in doubt")) if replica.doubt else "-"
 
     @admin.display(description=_("error"), ordering="error_kind")
     def error(self, replica: Replica) -> SafeString | str:
@@ -157,4 +181,4 @@ class ErrorFilter(_Choices):
     column = "error_kind"
 
     def known(self) -> Iterable[str]:
-        return kinds()
+        return sorted(kinds())

@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from replicator.admin.base import ReplicaColumns, RequeueAdmin, StorageFilter, badge
+from replicator.admin.base import ReplicaColumns, RequeueAdmin, StorageFilter, badge, moment
 from replicator.conf import config
 from replicator.models import MediaFile, Replica
 
@@ -26,22 +26,21 @@ else:
 
 class ReplicaInline(ReplicaColumns, InlineBase):
     model = Replica
-    readonly_fields = [
-        "target",
-        "status_badge",
-        "since",
-        "due_at",
-        "attempts",
-        "doubt",
-        "synced_at",
-        "error",
-    ]
+    readonly_fields = ["at", "status_badge", "waits_since", "due", "attempts", "in_doubt", "synced", "error"]
     fields = (*readonly_fields,)
     ordering = ["target"]
     extra = 0
     can_delete = False
-    show_change_link = True
     verbose_name_plural = _("replicas, one at each target")
+
+    @admin.display(description=_("target"))
+    def at(self, replica: Replica) -> SafeString:
+        url = reverse(f"{self.admin_site.name}:replicator_replica_change", args=[replica.pk])
+        return format_html('<a href="{}">{}</a>', url, replica.target)
+
+    @admin.display(description=_("synced"))
+    def synced(self, replica: Replica) -> SafeString | str:
+        return moment(replica.synced_at)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -52,17 +51,17 @@ class ReplicaInline(ReplicaColumns, InlineBase):
 
 @admin.register(MediaFile)
 class MediaFileAdmin(RequeueAdmin):
-    list_display = ["name", "storage", "human_size", "updated_at", "kept", "targets"]
+    list_display = ["name", "storage", "human_size", "written", "targets"]
     list_filter = [StorageFilter, "deleted"]
     search_fields = ["name"]
     search_help_text = _("part of a name")
     ordering = ["-pk"]
     inlines = [ReplicaInline]
     fieldsets = [
-        (None, {"fields": ["name", "storage", "link", "kept", "human_size", "content_type", "sha256"]}),
+        (None, {"fields": ["name", "storage", "link", "human_size", "content_type", "sha256"]}),
         (_("Where it comes from"), {"fields": ["updated_at", "created_at", "node", "mogile_class", "version"]}),
     ]
-    readonly_fields = ["link", "kept", "human_size"]
+    readonly_fields = ["link", "human_size"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MediaFile]:
         # One query for all badges of a page.
@@ -74,12 +73,12 @@ class MediaFileAdmin(RequeueAdmin):
         return Replica.objects.filter(file__in=queryset.order_by().values("pk"))
 
     @admin.display(description=_("size"), ordering="size")
-    def human_size(self, file: MediaFile) -> str:
-        return "-" if file.deleted else filesizeformat(file.size)
+    def human_size(self, file: MediaFile) -> SafeString | str:
+        return badge("gone", _("deleted")) if file.deleted else filesizeformat(file.size)
 
-    @admin.display(description=_("state"), ordering="deleted")
-    def kept(self, file: MediaFile) -> SafeString:
-        return badge("gone", _("deleted")) if file.deleted else badge("kept", _("kept"))
+    @admin.display(description=_("written"), ordering="updated_at")
+    def written(self, file: MediaFile) -> SafeString | str:
+        return moment(file.updated_at)
 
     @admin.display(description=_("targets"))
     def targets(self, file: MediaFile) -> SafeString:

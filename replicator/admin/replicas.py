@@ -18,7 +18,7 @@ from replicator.models import Replica
 
 @admin.register(Replica)
 class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
-    list_display = ["file_link", "target", "status_badge", "since", "due_at", "attempts", "doubt", "error"]
+    list_display = ["file_link", "target", "status_badge", "error", "waits_since", "due", "attempts", "in_doubt"]
     list_display_links = ["status_badge"]
     list_select_related = ["file"]
     list_filter = ["status", TargetFilter, ErrorFilter, FileStorageFilter]
@@ -26,12 +26,12 @@ class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
     search_help_text = _("part of a file's name")
     ordering = ["-pk"]
     fieldsets = [
-        (None, {"fields": ["file_link", "target", "status_badge", "since", "due_at", "attempts", "attempted_at"]}),
+        (None, {"fields": ["file_link", "target", "status_badge", "waits_since", "due", "attempts", "attempted_at"]}),
         (_("Error"), {"fields": ["error_kind", "http_status", "error_text"]}),
         (_("What is confirmed"), {"fields": ["synced_at", "version", "doubt", "provisional"]}),
         (_("In a worker's hands"), {"fields": ["lease", "lease_until", "sent"]}),
     ]
-    readonly_fields = ["file_link", "status_badge"]
+    readonly_fields = ["file_link", "status_badge", "waits_since", "due"]
 
     def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
         return queryset

@@ -13,14 +13,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from replicator.admin.base import ReadOnlyAdmin, badge
+from replicator.admin.base import ReadOnlyAdmin, badge, moment
 from replicator.conf import config
 from replicator.models import Replica, TargetState
 
 
 @admin.register(TargetState)
 class TargetStateAdmin(ReadOnlyAdmin):
-    list_display = ["target", "state_badge", "why", "since", "last_success_at", "pending", "failed"]
+    list_display = ["target", "state_badge", "why", "state_since", "last_success", "pending", "failed"]
     ordering = ["target"]
     fields = ["target", "state_badge", "reason", "failures", "since", "last_success_at", "last_failure_at"]
     readonly_fields = ["state_badge"]
@@ -41,6 +41,14 @@ class TargetStateAdmin(ReadOnlyAdmin):
     def why(self, state: TargetState) -> str:
         """What the last failure said, unless there was a success since."""
         return state.reason if state.failures or state.state == TargetState.State.DOWN else ""
+
+    @admin.display(description=_("since"), ordering="since")
+    def state_since(self, state: TargetState) -> SafeString | str:
+        return moment(state.since)
+
+    @admin.display(description=_("last success"), ordering="last_success_at")
+    def last_success(self, state: TargetState) -> SafeString | str:
+        return moment(state.last_success_at)
 
     @admin.display(description=_("pending"), ordering="pending_count")
     def pending(self, state: TargetState) -> SafeString:
