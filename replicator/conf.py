@@ -55,6 +55,9 @@ class Config:
     """How long a process leaves a broker alone that has just failed it."""
 
 
+#: A century: what is said of larger ones is that no date can be that far.
+_MOST = 100 * 365 * DAY
+
 _NUMBERS: dict[str, tuple[type, float]] = {
     # key → (type, least value)
     "lease_seconds": (float, 1.0),
@@ -85,7 +88,7 @@ def nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word.upper(), [k.upper() for k in known], n=1)
     if close:
         return f"Did you mean {next(k for k in known if k.upper() == close[0])!r}?"
-    return f"Known: {', '.join(sorted(known))}."
+    return f"Known: {', '.join(sorted(known))}." if known else "There are none."
 
 
 def problems(raw: object) -> Iterator[Problem]:
@@ -105,11 +108,14 @@ def problems(raw: object) -> Iterator[Problem]:
         else:
             kind, least = _NUMBERS[key.lower()]
             allowed = (int, float) if kind is float else (int,)
-            if isinstance(value, bool) or not isinstance(value, allowed) or value < least:
+            # One batch's ids are the parameters of a statement, of which SQLite takes 32,766.
+            most = _MOST if kind is float else 10_000
+            # Written so that NaN, which is neither less nor more, is refused too.
+            if isinstance(value, bool) or not isinstance(value, allowed) or not least <= value <= most:
                 noun = "a number" if kind is float else "a whole number"
-                yield Problem(f'REPLICATOR["{key}"] is {value!r}.', f"Write {noun} of at least {least:g}.")
+                yield Problem(f'REPLICATOR["{key}"] is {value!r}.', f"Write {noun} from {least:g} to {most:.0f}.")
     base, cap = raw.get("RETRY_BASE", Config.retry_base), raw.get("RETRY_CAP", Config.retry_cap)
-    if isinstance(base, int | float) and isinstance(cap, int | float) and base > cap:
+    if isinstance(base, int | float) and isinstance(cap, int | float) and base > cap > 0:
         yield Problem('REPLICATOR["RETRY_BASE"] is larger than "RETRY_CAP".', "Write the longest delay in RETRY_CAP.")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import VERSION
 from django.conf import global_settings, settings
 from django.core.files.storage import default_storage, storages
 from django.utils.functional import empty
-
-_PLAIN = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
 
 
 def default_file_storage() -> str | None:
@@ -17,14 +17,20 @@ def default_file_storage() -> str | None:
 
 def conflict() -> bool:
     """Whether the project sets both ``DEFAULT_FILE_STORAGE`` and ``STORAGES["default"]``, to different storages."""
-    wanted, given = default_file_storage(), settings.STORAGES.get("default", _PLAIN)
-    return wanted is not None and given not in (_PLAIN, {"BACKEND": wanted})
+    wanted, given = default_file_storage(), _given()
+    return wanted is not None and given is not None and given.get("BACKEND") != wanted
+
+
+def _given() -> dict[str, Any] | None:
+    """``STORAGES["default"]``, if the project wrote it: what Django puts there is no choice of the project's."""
+    overridden: bool = settings.is_overridden("STORAGES")  # type: ignore[misc]  # the stubs lack it
+    return settings.STORAGES.get("default") if overridden else None
 
 
 def apply() -> None:
     """Map ``DEFAULT_FILE_STORAGE`` onto ``STORAGES["default"]``, unless the project sets that itself."""
     wanted = default_file_storage()
-    if wanted is None or conflict():
+    if wanted is None or _given() is not None:
         return
     others = getattr(settings, "STORAGES", global_settings.STORAGES)
     settings.STORAGES = {**others, "default": {"BACKEND": wanted}}
