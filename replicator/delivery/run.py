@@ -104,16 +104,16 @@ class _Run:
         try:
             more = True
             while True:
-                if more and not self.suspended and time.monotonic() < end:
-                    more = self._claim()
+                # At half: the next batch is fetched while the rest of this one is sent.
+                if self.in_hand <= self.conf.batch_size // 2 and not self.suspended:
+                    now = time.monotonic()
+                    if (more or now - self.looked >= _LOOK_AGAIN) and now < end:
+                        more = self._claim()
                 if not self.in_hand:
                     break
                 self._collect()
                 self._settle()
                 self._renew()
-                more = self.in_hand <= self.conf.batch_size // 2 and (
-                    more or time.monotonic() - self.looked >= _LOOK_AGAIN
-                )
             self._settle_the_rest()
         finally:
             for lease in self.leases:
@@ -180,8 +180,9 @@ class _Run:
         left: list[Outcome] = []
         for lease in {outcome.claim.lease: None for outcome in outcomes}:
             mine = [o for o in outcomes if o.claim.lease is lease]
-            ledger.release(lease, [o.claim.id for o in mine if not o.sent])
             sent = [o for o in mine if o.sent]
+            if len(sent) < len(mine):
+                ledger.release(lease, [o.claim.id for o in mine if not o.sent])
             remaining = ledger.settle(lease, sent)
             left += remaining
             self.leases[lease] -= {o.claim.id for o in mine} - {o.claim.id for o in remaining}

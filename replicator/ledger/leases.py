@@ -15,13 +15,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import Case, F, OuterRef, Q, Subquery, Value, When
+from django.db.models import F, Q
 from django.utils import timezone
 
 from replicator.conf import config
 from replicator.errors import DeliveryError, Refused
-from replicator.ledger import database
-from replicator.models import MediaFile, Replica
+from replicator.ledger import batches, database
+from replicator.models import Replica
 from replicator.retry import delay_seconds, is_too_old
 
 Status = Replica.Status
@@ -100,23 +100,14 @@ def claim(target: str, limit: int) -> Batch:
     now = timezone.now()
     rows = Replica.objects.using(database.alias())
     with transaction.atomic(using=database.alias()):
-        due = rows.due(now).at(target)
-        ids = list(database.skip_locked(due.order_by("due_at")).values_list("pk", flat=True)[:limit])
+        due = rows.due(now).at(target).order_by("due_at")
+        ids = list(database.skip_locked(due).values_list("pk", flat=True)[:limit])
         if not ids:
             return Batch(lease, [])
-        taken_over = Q(lease__isnull=False)
-        desired = MediaFile.objects.filter(pk=OuterRef("file_id")).values("version")
-        due.filter(pk__in=ids).update(
-            lease=lease.token,
-            lease_until=now + timedelta(seconds=conf.lease_seconds),
-            sent=Subquery(desired),
-            doubt=Case(When(taken_over, then=Value(True)), default=F("doubt")),
-            provisional=Case(When(taken_over, then=Value(False)), default=F("provisional")),
-            attempts=F("attempts") + Case(When(taken_over, then=Value(1)), default=Value(0)),
-            attempted_at=now,
-        )
+        until = now + timedelta(seconds=conf.lease_seconds)
+        batches.take(target, ids, token=lease.token, now=now, until=until)
         # A file whose version is not the one just noted has a writer between; that writer's commit wakes us again.
-        taken = rows.filter(pk__in=ids, lease=lease.token, file__version=F("sent")).order_by("due_at")
+        taken = rows.filter(batches.among(ids), lease=lease.token, file__version=F("sent")).order_by("due_at")
         claims = [
             Claim(*values, lease)  # type: ignore[arg-type]  # sent is never null here
             for values in taken.values_list(
@@ -162,11 +153,13 @@ def settle(lease: Lease, outcomes: Sequence[Outcome]) -> list[Outcome]:
         rows = Replica.objects.using(database.alias())
         # Lock first, decide in a later statement: under READ COMMITTED a statement that waits for a row sees
         # that row as it became, but everything else as it was when the statement began.
-        wanted = rows.filter(pk__in=[o.claim.id for o in outcomes])
+        wanted = rows.filter(batches.among([o.claim.id for o in outcomes]))
         locked = set(database.skip_locked(wanted).values_list("pk", flat=True))
         succeeded = [o.claim.id for o in outcomes if o.error is None and o.claim.id in locked]
         if succeeded:
-            rows.filter(pk__in=succeeded).update(**_success(lease.token))
+            now = timezone.now()
+            window_ends = now + timedelta(seconds=config().doubt_window)
+            batches.succeed(succeeded, token=lease.token, now=now, window_ends=window_ends)
         for outcome in outcomes:
             if outcome.error is not None and outcome.claim.id in locked:
                 _settle_failure(outcome, outcome.error)
@@ -183,40 +176,6 @@ def release(lease: Lease, ids: Sequence[int]) -> None:
     with transaction.atomic(using=database.alias()):
         held = list(database.skip_locked(mine.filter(pk__in=ids)).values_list("pk", flat=True))
         mine.filter(pk__in=held).update(lease=None, lease_until=None, sent=None)
-
-
-def _success(token: UUID) -> dict[str, Any]:
-    """What becomes of each column, case by case; all cases look at the row as it was."""
-    now = timezone.now()
-    window = timedelta(seconds=config().doubt_window)
-    mine = Q(lease=token)
-    current = mine & Q(sent__isnull=False)
-    sure = current & (Q(doubt=False) | Q(provisional=True))
-    doubtful = current & Q(doubt=True, provisional=False)
-    columns: dict[str, tuple[Any, list[tuple[Q, Any]]]] = {
-        # column: (its value otherwise, [(condition, its value then), …])
-        "status": (Value(Status.PENDING), [(sure, Value(Status.SYNCED))]),
-        "version": (F("version"), [(sure, F("sent"))]),
-        "synced_at": (F("synced_at"), [(sure, Value(now))]),
-        "due_at": (Value(now), [(sure, F("due_at")), (doubtful, Value(now + window))]),
-        # Not mine any more: I may have overwritten what the new holder sent.
-        "doubt": (Value(True), [(sure, Value(False)), (mine, F("doubt"))]),
-        "provisional": (Value(False), [(doubtful, Value(True))]),
-        "attempts": (F("attempts"), [(mine, Value(0))]),
-        # Another holder's lease is kept: two senders could finish in either order.
-        "lease": (F("lease"), [(mine, Value(None))]),
-        "lease_until": (F("lease_until"), [(mine, Value(None))]),
-        "sent": (F("sent"), [(mine, Value(None))]),
-    }
-    cases = {
-        name: Case(
-            *(When(condition, then=then) for condition, then in whens),
-            default=default,
-            output_field=Replica._meta.get_field(name),  # type: ignore[arg-type]  # all are concrete
-        )
-        for name, (default, whens) in columns.items()
-    }
-    return {**cases, "error_kind": "", "error_text": "", "http_status": None}
 
 
 def _settle_failure(outcome: Outcome, error: DeliveryError) -> None:
