@@ -201,6 +201,8 @@ LOGGING = {
         **{name: {"level": LOG_LEVEL} for name in ("replicator", "project", "celery")},
         # Its own handler would say everything twice.
         "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        # It warns of each worker that is not there yet.
+        "flower.inspector": {"level": "ERROR"},
         # A visitor's 404 or a form that is filled in again is no warning to anyone.
         "django.request": {"level": "ERROR"},
     },
