@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
+from django.core.exceptions import ImproperlyConfigured
+
 from project.embedded import TOP, Embedded, PortTaken, wanted_ports
 from project.supervision import Supervisor
 
@@ -41,6 +43,8 @@ def main() -> None:
             raise SystemExit(_supervise(site, environment))
         except KeyboardInterrupt:
             raise SystemExit(130) from None
+        except ImproperlyConfigured as error:
+            raise SystemExit(str(error)) from error
         finally:
             notes.unlink(missing_ok=True)
             lock.close()
@@ -72,6 +76,7 @@ def _prepare(site: Embedded) -> dict[str, str]:
     environment["SECRET_KEY"] = settings.SECRET_KEY
     # Logs on the terminal are for what goes wrong; the gallery, the admin and Flower show the rest.
     environment.setdefault("LOG_LEVEL", "WARNING")
+    environment.setdefault("SERVE_MEDIA", "1")  # there is no web server in front
     if settings.DEBUG:
         environment.setdefault("FLOWER_BASIC_AUTH", "demo:demo")
     commands = [
