@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 from django.conf import settings
+from kombu.transport import redis
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -66,6 +67,24 @@ if settings.CELERY_BROKER_URL.startswith(("redis", "rediss", "sentinel", "unix")
         "health_check_interval": 15,
     }
 app.autodiscover_tasks()
+
+
+class _Channel(redis.Channel):
+    """Redis as kombu has it, but for one thing: a channel whose connection is gone says so.
+
+    A worker that loses its broker gives back, on the old channel, the messages of tasks that are at work, and those
+    tasks acknowledge theirs there when they end. kombu 5.7.0 raises AttributeError then, and the worker dies of it.
+    A lost connection is what workers live with; the messages need no saving, since the sweep sends others.
+    """
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        if self.connection is None or self.connection.client is None:
+            raise ConnectionError("the connection of this channel is gone")
+        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # the stubs lack it
+        return params
+
+
+redis.Transport.Channel = _Channel
 
 
 @setup_logging.connect

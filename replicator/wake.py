@@ -17,7 +17,6 @@ from typing import Any
 from celery import Celery, current_app
 from django.db import DatabaseError
 from kombu import Connection, Producer
-from kombu.exceptions import KombuError
 
 from replicator.conf import config
 from replicator.ledger import health
@@ -66,15 +65,18 @@ def wake(targets: Iterable[str]) -> bool:
 
 def clear_flag(target: str) -> None:
     """Say that no wake-up for *target* is waiting any more. To be called before looking for work, not after:
-    what is recorded in between is then announced again."""
-    with suppress(KombuError, OSError):
+    what is recorded in between is then announced again. Never raises; a flag that stays ends by itself."""
+    if time.monotonic() < _leave_alone_until:
+        return
+    try:
         client = _flags(_producer())
         if client is not None:
             client.delete(_flag(target))
+    except Exception as error:  # whatever a client raises: a worker's work needs no broker
+        _give_up(error, [target])
 
 
 def _publish(targets: list[str], *, even_if_waiting: bool) -> bool:
-    global _leave_alone_until
     if not targets:
         return True
     try:
@@ -93,12 +95,18 @@ def _publish(targets: list[str], *, even_if_waiting: bool) -> bool:
                     expires=_EXPIRES,
                 )
     except Exception as error:  # whatever a transport raises: saving goes on, and the sweep will find it
-        _forget_producer()
-        with _lock:
-            _leave_alone_until = time.monotonic() + config().announce_pause
-        log.warning("announcing failed", extra={"targets": targets, "error": type(error).__name__})
+        _give_up(error, targets)
         return False
     return True
+
+
+def _give_up(error: Exception, targets: list[str]) -> None:
+    """Leave the broker alone for a while."""
+    global _leave_alone_until
+    _forget_producer()
+    with _lock:
+        _leave_alone_until = time.monotonic() + config().announce_pause
+    log.warning("announcing failed", extra={"targets": targets, "error": type(error).__name__})
 
 
 def _flag(target: str) -> str:
