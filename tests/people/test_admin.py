@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.contrib.messages import get_messages
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from replicator.ledger import health
 from replicator.models import MediaFile, Replica, TargetState
@@ -108,6 +110,18 @@ def test_lists_can_be_filtered(
     response = admin_client.get(page + query)
     found = {getattr(row, "file", row).name for row in response.context["cl"].result_list}
     assert found == names
+
+
+def test_a_list_of_failed_ones_begins_with_the_newest(site: ReplicatedStorage, admin_client: Client) -> None:
+    """And is read from the partial index: by primary key it would pass over all that is synced."""
+    names = ["b", "c", "a"]
+    for age, name in enumerate(names):
+        fail(record(name, targets=("media1",)).replicas)
+        Replica.objects.filter(file__name=name).update(since=timezone.now() - timedelta(hours=age))
+    rows = admin_client.get(f"{REPLICAS}?status__exact=failed").context["cl"].result_list
+    assert [row.file.name for row in rows] == names
+    rows = admin_client.get(REPLICAS).context["cl"].result_list
+    assert [row.file.name for row in rows] == ["a", "c", "b"]
 
 
 def test_targets_show_their_state_and_lead_to_their_replicas(site: ReplicatedStorage, admin_client: Client) -> None:

@@ -56,7 +56,8 @@ The exit code is 1 if a file was refused: it will not replicate until it is rena
 
             def tell(note: Note, bar: Any = bar) -> None:
                 bar.clear()
-                err.write(f"{_TITLES[note.kind]}: {note.name} {note.text}")
+                # Red is for what needs a cure.
+                err.write(f"{_TITLES[note.kind]}: {note.name} {note.text}", None if note.kind == "refused" else str)
 
             seen: Counter[str] = Counter()
 
