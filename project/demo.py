@@ -283,7 +283,7 @@ def main() -> int:
         with Embedded(folder / "var", ports, given) as site, Processes(site, folder / "logs") as processes:
             right = _tour(site, processes, options.limit).go(files)
     except (Failed, Ended, KeyboardInterrupt) as error:
-        print(f"\n{error or 'Interrupted.'}", file=sys.stderr)
+        print(f"\n{str(error) or 'Interrupted.'}", file=sys.stderr)
     finally:
         if not right:
             kept = _keep_logs(folder)
