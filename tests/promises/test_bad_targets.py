@@ -1,0 +1,202 @@
+"""Promise 7: one bad target harms no other; and its rows say what is wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import RUNNING_AS_ROOT
+from tests.promises.harness import Site, wait_until
+from tests.servers import Embedded, Lighttpd, Nginx, Redis
+from tests.targets.rawserver import RawServer, read_head, read_request
+
+
+def answering(put: str, *, head: str = "404 Not Found", length: int = 0) -> Callable[[socket.socket], None]:
+    """A server that answers *put* to each PUT, and *head* with this Content-Length to each HEAD."""
+
+    def script(sock: socket.socket) -> None:
+        while True:
+            method, _, _ = read_request(sock)
+            status = {"PUT": put, "HEAD": head, "OPTIONS": "200 OK"}.get(method, "405 Method Not Allowed")
+            size = length if method == "HEAD" else 0
+            sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode())
+
+    return script
+
+
+def silent(sock: socket.socket) -> None:
+    """Takes requests, and never answers."""
+    while sock.recv(65536):
+        pass
+
+
+def closing(sock: socket.socket) -> None:
+    """Reads a request, and goes away."""
+    read_head(sock)
+
+
+BAD = {
+    # alias: (script, status of the row, kind of error, HTTP status, what the message says)
+    "500": (answering("500 Internal Server Error"), "pending", "unavailable", 500, "500 to PUT"),
+    "503": (answering("503 Service Unavailable"), "pending", "unavailable", 503, "503 to PUT"),
+    "507": (answering("507 Insufficient Storage"), "pending", "unavailable", 507, "its disk is full"),
+    "403": (answering("403 Forbidden"), "failed", "refused", 403, "access rules"),
+    "401": (answering("401 Unauthorized"), "failed", "refused", 401, "username and password"),
+    "405": (answering("405 Method Not Allowed"), "failed", "refused", 405, "enable WebDAV"),
+    "413": (answering("413 Content Too Large"), "failed", "refused", 413, "client_max_body_size"),
+    "301": (answering("301 Moved Permanently"), "failed", "refused", 301, "redirects"),
+    "truncating": (answering("201 Created", head="200 OK", length=2), "pending", "corrupt", None, "2"),
+    "forgetting": (answering("201 Created"), "pending", "corrupt", 404, "does not have it"),
+    "silent": (silent, "pending", "unavailable", None, "did not answer"),
+    "closing": (closing, "pending", "unavailable", None, "connection"),
+    "no http": (lambda sock: sock.sendall(b"220 ready\r\n\r\n"), "pending", "unavailable", None, "HTTP"),
+    "refusing": (None, "pending", "unavailable", None, "refused"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_site(tmp_path_factory: pytest.TempPathFactory, _nginx: Nginx) -> Iterator[Site]:
+    """A good host and a crowd of bad ones, which have all had their turn."""
+    _nginx.wipe()
+    with contextlib.ExitStack() as stack:
+        hosts: dict[str, Any] = {"good": _nginx}
+        for alias, (script, *_) in BAD.items():
+            if script is None:
+                with socket.create_server(("127.0.0.1", 0)) as free:
+                    hosts[alias] = f"http://127.0.0.1:{free.getsockname()[1]}"
+            else:
+                hosts[alias] = stack.enter_context(RawServer(script)).url
+        settings = {"RETRY_BASE": 60.0, "RETRY_CAP": 60.0}
+        options = {"silent": {"read_timeout": 0.5}}
+        site = stack.enter_context(Site(tmp_path_factory.mktemp("site"), hosts, replicator=settings, options=options))
+        site.operator.call("save", name="a.txt", data="hello")
+        for alias in hosts:
+            site.operator.call("deliver", target=alias)
+        yield site
+
+
+@pytest.mark.parametrize("alias", BAD)
+def test_a_row_says_what_its_target_did_and_what_to_do(bad_site: Site, alias: str) -> None:
+    """Promise 1: every target comes to hold the file, or its row says why not."""
+    _, status, kind, http_status, text = BAD[alias]
+    [row] = [row for row in bad_site.operator.call("rows", name="a.txt") if row["target"] == alias]
+    assert (row["status"], row["error_kind"], row["http_status"]) == (status, kind, http_status), row
+    assert text in row["error_text"]
+    assert row["attempts"] == 1
+    assert not row["leased"]
+
+
+def test_no_bad_target_keeps_the_file_from_a_good_one(bad_site: Site) -> None:
+    """Promise 7."""
+    assert bad_site.disagreements(["a.txt"], ["good"]) == []
+
+
+def test_a_failed_row_is_delivered_when_someone_asks_for_it(tmp_path: Path, nginx: Nginx) -> None:
+    """What only a person can cure waits for that person; then it goes on as if nothing had been."""
+    with RawServer(answering("403 Forbidden")) as server, Site(tmp_path / "1", {"media1": server.url}) as site:
+        site.operator.call("save", name="a.txt", data="1")
+        site.operator.call("deliver", target="media1")
+        site.operator.call("make_due")
+        assert site.operator.call("sweep") == []
+        assert site.operator.call("requeue") == 1
+        assert site.operator.call("deliver", target="media1")["failed"] == 1
+        # A new write is a new chance.
+        site.operator.call("overwrite", name="a.txt", data="2")
+        assert site.operator.call("rows")[0]["status"] == "pending"
+
+
+@pytest.mark.skipif(not RUNNING_AS_ROOT, reason="mounting a small file system takes root")
+def test_a_host_whose_disk_is_full_gets_the_file_when_there_is_room(tmp_path: Path) -> None:
+    """Promises 1 and 5: 507, nothing partial, tried again."""
+    host = Embedded()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", host.folder], check=False).returncode:
+        host.close()
+        pytest.skip("mounting is not allowed here")
+    try:
+        with host, Site(tmp_path, {"media1": host}) as site:
+            filler = host.write("filler", b"x" * 1_500_000)
+            site.operator.call("save", name="a.bin", data="old")
+            site.drain_until_agreed(["a.bin"])
+            site.operator.call("overwrite", name="a.bin", size=1_000_000)
+            assert site.operator.call("deliver", target="media1")["failed"] == 1
+            [row] = site.operator.call("rows")
+            assert (row["error_kind"], row["http_status"]) == ("unavailable", 507)
+            assert host.files() == {"media/a.bin": b"old", "filler": b"x" * 1_500_000}
+            filler.unlink()
+            site.drain_until_agreed(["a.bin"])
+    finally:
+        subprocess.run(["umount", host.folder], check=True)
+        os.rmdir(host.folder)  # noqa: PTH106
+
+
+def test_a_hanging_host_does_not_keep_the_others_waiting(
+    tmp_path: Path, nginx: Nginx, lighttpd: Lighttpd, embedded: Embedded, redis: Redis
+) -> None:
+    """Promise 7: while one host hangs on every request, the lag of the others stays that of an idle system."""
+    redis.flush()
+    hosts = {"hanging": nginx, "media2": lighttpd, "media3": embedded}
+    options = {"hanging": {"read_timeout": 8.0}}
+    with Site(tmp_path, hosts, broker=redis.url, options=options) as site:
+        site.worker(4)
+        site.operator.call("save", name="first.txt", data="1")
+        site.wait_for_agreement(["first.txt"])
+        nginx.pause()
+        names, lags, saves = [], [], []
+        for number in range(20):
+            names.append(f"{number}.txt")
+            start = time.monotonic()
+            site.operator.call("save", name=names[-1], data=str(number))
+            saves.append(time.monotonic() - start)
+            lags.append(site.wait_for_agreement(names[-1:], hosts=["media2", "media3"]))
+            time.sleep(0.1)
+        assert max(saves) < 1.0, saves
+        assert sorted(lags)[len(lags) // 2] < 0.5, lags
+        assert max(lags) < 2.0, lags
+        nginx.resume()
+        site.beat()
+        site.wait_for_agreement(names)
+
+
+def test_a_target_that_is_down_costs_nothing_until_it_is_up(
+    tmp_path: Path, nginx: Nginx, lighttpd: Lighttpd, redis: Redis
+) -> None:
+    """The health of the design: no attempt is spent, no save wakes it, and its first answer drains it at once."""
+    import redis as client
+
+    redis.flush()
+    with Site(tmp_path, {"bad": nginx, "good": lighttpd}, broker=redis.url) as site:
+        nginx.kill()
+        for number in range(6):
+            site.operator.call("save", name=f"{number}.txt", data="1")
+        site.operator.call("deliver", target="bad")
+        assert site.operator.call("states").get("bad") == "down"
+        spent = site.operator.call("attempts", target="bad")
+        redis.flush()
+        saver = site.shell()
+        names = [f"more {n}.txt" for n in range(20)]
+        for name in names:
+            saver.call("save", name=name, data="1")
+        with client.Redis(unix_socket_path=str(redis.socket)) as connection:
+            messages = connection.lrange("celery", 0, -1)
+        assert len(messages) == 1, "only the good target is woken"
+        site.operator.call("make_due")
+        assert site.operator.call("sweep") == ["good"]
+        assert site.operator.call("deliver", target="bad")["skipped"] == "down"
+        assert site.operator.call("probe") == {"bad": False}
+        assert site.operator.call("attempts", target="bad") == spent
+        nginx.start()
+        site.worker(2)
+        start = time.monotonic()
+        assert site.operator.call("probe") == {"bad": True}
+        assert site.operator.call("states")["bad"] == "up"
+        site.wait_for_agreement([*names, *[f"{n}.txt" for n in range(6)]])
+        assert time.monotonic() - start < 5
+        wait_until(lambda: not site.operator.call("backlog"))
