@@ -230,7 +230,7 @@ def problem_with(storage: ReplicatedStorage) -> str:
     """Why this storage's files can't be adopted; empty if they can."""
     if not storage.targets:
         return f"STORAGES[{storage.alias!r}] has no targets: there is nothing that its files would be sent to."
-    return storage._problem_with_belonging
+    return storage.problem_with_alias
 
 
 def _refusal(name: str) -> str:

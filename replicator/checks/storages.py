@@ -112,7 +112,7 @@ def _problems_of_entry(entry: str) -> Iterator[CheckMessage]:
             id="replicator.E008",
         )
         return
-    if problem := storage._problem_with_belonging:
+    if problem := storage.problem_with_alias:
         hint = f"Write STORAGES[{storage.alias!r}], or the alias of an entry with the same location and targets."
         if "alias" not in options and entry != storage.alias:
             hint = f'Write {where}["OPTIONS"] = {{"alias": {entry!r}, …}}.'

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage, InvalidStorageError, storages
+from django.core.files.storage import FileSystemStorage, storages
 from django.core.files.utils import validate_file_name
 from django.db import transaction
 from django.utils._os import safe_makedirs
@@ -26,6 +26,7 @@ from replicator.conf import config, nearest
 from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
+from replicator.storage.belonging import problem
 from replicator.storage.transactions import LocalChange, deletes, on_commit
 from replicator.storage.writing import WritableFile
 from replicator.targets.base import safe_name
@@ -265,31 +266,13 @@ class ReplicatedStorage(FileSystemStorage):
             raise FileExistsError(f"{directory} exists and is not a directory.") from error
 
     def _check_belonging(self) -> None:
-        if self._problem_with_belonging:
-            raise ImproperlyConfigured(self._problem_with_belonging)
+        if self.problem_with_alias:
+            raise ImproperlyConfigured(self.problem_with_alias)
 
     @cached_property
-    def _problem_with_belonging(self) -> str:
-        """Workers find a file through its storage's alias: this instance must be where that alias is."""
-        write = f'pass alias="…" to {type(self).__name__}() (in STORAGES: "OPTIONS": {{"alias": "…"}}), naming'
-        try:
-            known = storages[self.alias]
-        except InvalidStorageError:
-            return f"STORAGES has no {self.alias!r}: {write} an entry of STORAGES"
-        if not isinstance(known, ReplicatedStorage):
-            return f"STORAGES[{self.alias!r}] is no ReplicatedStorage: {write} one that is"
-        if os.path.realpath(known.location) != os.path.realpath(self.location):
-            return (
-                f"this storage writes to {self.location}, but its alias {self.alias!r} to {known.location}: "
-                f"{write} an entry of STORAGES with this location"
-            )
-        if list(known.targets) != list(self.targets):
-            return (
-                f"this storage has the targets {list(self.targets)}, "
-                f"but its alias {self.alias!r} {list(known.targets)}: "
-                f"{write} an entry of STORAGES with these targets"
-            )
-        return ""
+    def problem_with_alias(self) -> str:
+        """Why workers would not find this storage's files through its alias, and what to write; empty if they do."""
+        return problem(self, ReplicatedStorage)
 
 
 def _explained(error: OSError, location: str) -> OSError:

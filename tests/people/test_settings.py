@@ -122,6 +122,7 @@ def test_an_instance_made_in_code_belongs_to_the_default_alias(site: ReplicatedS
     ("options", "message"),
     [
         ({"location": "elsewhere"}, r"but its alias 'default' to .*: pass alias=\"…\" to AvatarStorage\(\)"),
+        ({"base_url": "/faces/"}, r"shows its files at /faces/, but its alias 'default' at /media/: pass alias="),
         ({"alias": "avatar"}, r"STORAGES has no 'avatar': pass alias=\"…\" to AvatarStorage\(\)"),
         ({"alias": "staticfiles"}, r"STORAGES\['staticfiles'\] is no ReplicatedStorage: pass alias="),
         ({"targets": ["media1"]}, r"this storage has the targets \['media1'\], but its alias 'default' "),
