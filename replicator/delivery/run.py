@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _SETTLE_WITHIN = 0.1
 #: Seconds between looks for new work while a long transfer goes on.
 _LOOK_AGAIN = 0.5
+#: Seconds after which work that nobody claimed shows that whoever is busy has its hands full, or is dead.
+_LYING = 2 * _LOOK_AGAIN
 #: Seconds that a finished run goes on trying to settle rows which a site's transaction holds.
 _LINGER = 2.0
 
@@ -61,7 +63,7 @@ def deliver(alias: str, *, seconds: float | None = None) -> Summary:
             summary.skipped = "down"
             return summary
         slot = uuid4()
-        if not health.take_slot(alias, target.workers, slot, conf.lease_seconds):
+        if not _take_slot(target, slot):
             summary.skipped = "busy"
             return summary
         run = _Run(target, slot, summary)
@@ -76,6 +78,20 @@ def deliver(alias: str, *, seconds: float | None = None) -> Summary:
         if time.monotonic() >= end:
             wake.wake([alias])
             return summary
+
+
+def _take_slot(target: Target, slot: UUID) -> bool:
+    """Become one of the workers busy with *target*: beside another one only if that leaves work lying.
+
+    A worker at a host that hangs has claimed all there is, and waits. A second one could only wait with it, and the
+    two of them may be all that there are.
+    """
+    seconds = config().lease_seconds
+    if health.take_slot(target.alias, 1, slot, seconds):
+        return True
+    if target.workers == 1 or not ledger.due_targets([target.alias], for_seconds=_LYING):
+        return False
+    return health.take_slot(target.alias, target.workers, slot, seconds)
 
 
 class _Run:

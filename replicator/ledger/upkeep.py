@@ -14,9 +14,9 @@ from replicator.ledger import database
 from replicator.models import MediaFile, Replica
 
 
-def due_targets(targets: Iterable[str]) -> list[str]:
-    """Those of *targets* that have work due now. One index probe each, whatever the number of rows."""
-    due = Replica.objects.using(database.alias()).due(timezone.now())
+def due_targets(targets: Iterable[str], *, for_seconds: float = 0.0) -> list[str]:
+    """Those of *targets* that have work due now, and for so long. One index probe each, however many rows."""
+    due = Replica.objects.using(database.alias()).due(timezone.now() - timedelta(seconds=for_seconds))
     return [target for target in targets if due.at(target).exists()]
 
 

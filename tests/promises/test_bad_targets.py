@@ -137,15 +137,16 @@ def test_a_host_whose_disk_is_full_gets_the_file_when_there_is_room(tmp_path: Pa
         os.rmdir(host.folder)  # noqa: PTH106
 
 
+@pytest.mark.parametrize("processes", [2, 4])
 def test_a_hanging_host_does_not_keep_the_others_waiting(
-    tmp_path: Path, nginx: Nginx, lighttpd: Lighttpd, embedded: Embedded, redis: Redis
+    tmp_path: Path, nginx: Nginx, lighttpd: Lighttpd, embedded: Embedded, redis: Redis, processes: int
 ) -> None:
     """Promise 7: while one host hangs on every request, the lag of the others stays that of an idle system."""
     redis.flush()
     hosts = {"hanging": nginx, "media2": lighttpd, "media3": embedded}
     options = {"hanging": {"read_timeout": 8.0}}
     with Site(tmp_path, hosts, broker=redis.url, options=options) as site:
-        site.worker(4)
+        site.worker(processes)
         site.operator.call("save", name="first.txt", data="1")
         site.wait_for_agreement(["first.txt"])
         nginx.pause()
@@ -200,3 +201,23 @@ def test_a_target_that_is_down_costs_nothing_until_it_is_up(
         site.wait_for_agreement([*names, *[f"{n}.txt" for n in range(6)]])
         assert time.monotonic() - start < 5
         wait_until(lambda: not site.operator.call("backlog"))
+
+
+def test_a_second_worker_joins_only_where_the_first_leaves_work_lying(tmp_path: Path, nginx: Nginx) -> None:
+    """Promise 7 again: at a host that hangs a second one could only wait too; a backlog is worth two."""
+    with Site(tmp_path, {"media1": nginx}, replicator={"BATCH_SIZE": 10, "LEASE_SECONDS": 30.0}) as site:
+        first, second = site.shell(), site.shell()
+        site.operator.call("save", name="one.txt", data="1")
+        nginx.pause()
+        first.tell("deliver", target="media1")
+        wait_until(lambda: site.operator.call("rows")[0]["leased"])
+        assert second.call("deliver", target="media1")["skipped"] == "busy"
+        for number in range(60):
+            site.operator.call("save", name=f"{number}.txt", data="1")
+        time.sleep(1.1)
+        second.tell("deliver", target="media1")
+        time.sleep(0.3)
+        nginx.resume()
+        puts = [first.answer()["put"], second.answer()["put"]]
+        assert min(puts) > 0, puts
+        site.drain_until_agreed(["one.txt", *[f"{n}.txt" for n in range(60)]])
