@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def main() -> None:
     var.mkdir(parents=True, exist_ok=True)
     lock = _only_one(var)
     notes = var / "run.env"
-    notes.unlink(missing_ok=True)  # of one that was killed
+    _clear_after_kill(notes)
     try:
         ports = wanted_ports(os.environ)
     except PortTaken as error:
@@ -65,6 +66,16 @@ def _only_one(var: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _clear_after_kill(notes: Path) -> None:
+    """Remove what a killed predecessor could not: its notes, and the folder of its socket."""
+    with suppress(FileNotFoundError):
+        for line in notes.read_text().splitlines():
+            socket = Path(line.removeprefix("CELERY_BROKER_URL=redis+socket://"))
+            if socket.name == "redis.sock" and socket.parent.name.startswith("replicator-"):
+                shutil.rmtree(socket.parent, ignore_errors=True)
+        notes.unlink()
 
 
 def _prepare(site: Embedded) -> dict[str, str]:

@@ -79,6 +79,12 @@ def test_a_killed_supervisor_leaves_nothing_running(tmp_path: Path) -> None:
         assert len(site.pids) > 10
         assert site.end(signal.SIGKILL) == -signal.SIGKILL
         assert alive_after(site.pids, 30) == {}
+        notes = (tmp_path / "run.env").read_text()
+        socket = Path(re.search(r"redis\+socket://(.*)", notes)[1])  # type: ignore[index]
+        assert socket.parent.exists(), "it could not clear up"
+    with site:
+        assert not socket.parent.exists()
+        assert site.end() == 130
 
 
 def test_a_site_ends_when_one_of_its_processes_does_but_not_for_a_host(tmp_path: Path) -> None:
