@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack
-from statistics import median
+from statistics import median, median_low
 
 from tqdm import tqdm
 
@@ -17,13 +17,17 @@ from tests.servers import Redis
 
 def statements(*, quick: bool) -> Iterator[Row]:
     """SQL statements in a save, for several numbers of targets."""
-    with DurablePostgres() as postgres:
+    with DurablePostgres() as postgres, Redis() as redis:
         for number in (1, 3, 10):
-            with Site(database=postgres.url, targets=_nowhere(number), announce_pause=3600) as site:
+            with Site(database=postgres.url, broker=redis.url, targets=_nowhere(number)) as site:
                 site.call("ledger.make")
                 site.call("ledger.empty")
-                most = max(site.call("saves.count_statements", 5 if quick else 50))
-            yield Row(f"SQL statements in a save, {number} targets", str(most), budget="≤ 3", met=most <= 3)
+                counts = site.call("saves.count_statements", 20 if quick else 200)
+            # A process looks at the targets' health once in some seconds: the first save, and few others.
+            usual, most = median_low(counts[1:]), max(counts)
+            title = f"SQL statements in a save, {number} target{'s' if number > 1 else ''}"
+            shown = f"{usual} ({most} with the look at the targets' health)" if most > usual else str(usual)
+            yield Row(title, shown, budget="≤ 3", met=usual <= 3)
 
 
 def beside_plain(*, quick: bool) -> Iterator[Row]:
@@ -67,17 +71,18 @@ def beside_resto(*, quick: bool) -> Iterator[Row]:
         hosts = [f"127.0.0.1:{host.port}" for host in (one, two, three)]
         with Site(database=postgres.url, broker=redis.url, targets=_nowhere(3)) as site:
             site.call("ledger.make")
-            seconds = site.call("saves.beside_resto", 3 if quick else 15, hosts)
-    ratio = median(seconds["resto"]) / median(seconds["ours"])
-    title = "save 4 KiB, 3 nginx hosts on loopback, PostgreSQL"
-    yield Row(
-        title,
-        ms(seconds["ours"]),
-        f"{ms(seconds['resto'])} (django-resto)",
-        f"{ratio:.2f}x",
-        "≥ 5x faster",
-        ratio >= 5,
-    )
+            seconds = site.call("saves.beside_resto", 3 if quick else 15, 20, hosts)
+            three.pause()
+            hung = site.call("saves.beside_resto", 1, 2, hosts)
+            three.resume()
+    for what, found, budget in (
+        ("3 nginx hosts on loopback", seconds, "≥ 5x faster"),
+        ("  one of the hosts hangs", hung, ""),
+    ):
+        ratio = median(found["resto"]) / median(found["ours"])
+        title = what if what.startswith(" ") else f"save 4 KiB, {what}, PostgreSQL"
+        met = ratio >= 5 if budget else None
+        yield Row(title, ms(found["ours"]), f"{ms(found['resto'])} (django-resto)", f"{ratio:.2f}x", budget, met)
 
 
 def _nowhere(number: int) -> dict[str, str]:
