@@ -60,7 +60,7 @@ def outage(*, quick: bool) -> Iterator[Row]:
         full = due / _drained(site, nginx, "up")[1]
 
         parts.enter_context(beat(site))
-        for number in tqdm(range(2 if quick else 5), "outages", leave=False):
+        for number in tqdm(range(1 if quick else 5), "outages", leave=False):
             _take_down(site, nginx)
             site.call("ledger.empty")
             folder = "outage" if not number else f"outage-{number}"
@@ -68,7 +68,7 @@ def outage(*, quick: bool) -> Iterator[Row]:
                 site.call("ledger.link_files", folder, "source")
             site.call("ledger.record_files", folder)
             # Two probes and a sweep, and not always at one point of the probes' rhythm.
-            sleep(12 + 1.3 * number)
+            sleep(7 if quick else 12 + 1.3 * number)
             spent = site.call("delivering.progress", "host1")["spent"]
             nginx.start()
             first, rest = _drained(site, nginx, folder)
