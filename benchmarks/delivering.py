@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import median
+from time import sleep
 
 from tqdm import tqdm
 
@@ -49,6 +50,8 @@ def _drain(folder: str, files: int, *sites: Site) -> float:
     """Seconds from the start of the first run to the end of the last."""
     sites[0].call("ledger.empty")
     assert sites[0].call("ledger.record_files", folder) == files
+    # A second worker joins in once work has lain for a second: a backlog has.
+    sleep(1.5)
     runs = [each.result() for each in [site.start("delivering.deliver", "host1") for site in sites]]
     assert sum(run["put"] for run in runs) == files, runs
     return max(run["end"] for run in runs) - min(run["start"] for run in runs)

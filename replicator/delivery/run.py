@@ -112,8 +112,8 @@ class _Run:
         self.done: list[Outcome] = []
         self.done_since = 0.0
         self.leases: dict[Lease, set[int]] = {}
-        self.renewed = self.looked = time.monotonic()
-        self.suspended = self.claimed = self.called = False
+        self.renewed = self.looked = self.called = time.monotonic()
+        self.suspended = self.claimed = False
 
     def work(self, end: float) -> None:
         """Until nothing is due, the target is down or it is *end* by the monotonic clock."""
@@ -156,9 +156,9 @@ class _Run:
             for claim in batch.claims:
                 self.to_send.put(claim)
         full = len(batch.claims) == self.conf.batch_size
-        if full and not self.called and self.target.workers > 1:
-            # A backlog: whoever recorded it may have sent one message only. One that finds no slot leaves at once.
-            self.called = True
+        if full and self.target.workers > 1 and self.looked - self.called >= _LYING:
+            # A backlog, of which one message may have told. Whoever comes and finds no slot leaves at once.
+            self.called = self.looked
             wake.wake([self.target.alias])
         return full
 
