@@ -44,7 +44,7 @@ class Config:
     run_seconds: float = 240.0
     """How long one ``deliver`` task works before it hands over to the next; below the task time limit."""
     down_after: int = 5
-    """Failures in a row, without a success between, until a target is probed and marked down."""
+    """Failures in a row, of files or probes, until a target is marked down."""
     tombstone_age: float = DAY
     """How long the row of a deleted file stays after every target confirmed."""
     orphan_grace: float = 3600.0

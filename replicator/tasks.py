@@ -30,9 +30,9 @@ def sweep() -> list[str]:
 
 @shared_task(name="replicator.probe", ignore_result=True)
 def probe() -> dict[str, bool]:
-    """Try the targets that are marked down; those that answer are up and drained at once."""
-    down = sorted(health.down_targets() & config().targets.keys())
-    return {target: delivery.probe(target) for target in down}
+    """Try the targets that are down or have just failed; whether each answers."""
+    suspects = sorted(health.suspects() & config().targets.keys())
+    return {target: delivery.probe(target) for target in suspects}
 
 
 @shared_task(name="replicator.prune", ignore_result=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from replicator import ledger, wake
+from replicator.conf import config
 from replicator.errors import DeliveryError
 from replicator.ledger import health
 from replicator.targets import get_target
@@ -18,11 +19,18 @@ def is_answering(alias: str) -> str:
 
 
 def probe(alias: str) -> bool:
-    """Try a target that is marked down; if it answers, it is up, and its backlog due and drained at once."""
+    """Try a target that is down or has just failed. Whether it answers.
+
+    One that was down is then up, its backlog due and drained at once. One that fails its probes is as good as one that
+    fails files: after ``DOWN_AFTER`` failures in a row it is down, however few files there are to fail.
+    """
     reason = is_answering(alias)
     if reason:
-        return False
-    if health.mark_up(alias):
+        if health.note_failures(alias, 1, reason) >= config().down_after:
+            health.mark_down(alias, reason)
+    elif health.mark_up(alias):
         ledger.hasten(alias)
-    wake.wake([alias])
-    return True
+        wake.wake([alias])
+    else:
+        health.note_success(alias)
+    return not reason

@@ -23,6 +23,12 @@ def down_targets() -> set[str]:
     return set(states.filter(state=State.DOWN).values_list("target", flat=True))
 
 
+def suspects() -> set[str]:
+    """Aliases of the targets that are marked down, or whose last request failed."""
+    states = TargetState.objects.using(database.alias())
+    return set(states.filter(Q(state=State.DOWN) | Q(failures__gt=0)).values_list("target", flat=True))
+
+
 def is_down(target: str) -> bool:
     return TargetState.objects.using(database.alias()).filter(target=target, state=State.DOWN).exists()
 
