@@ -21,8 +21,8 @@ def is_answering(alias: str) -> str:
 def probe(alias: str) -> bool:
     """Try a target that is down or has just failed. Whether it answers.
 
-    One that was down is then up, its backlog due and drained at once. One that fails its probes is as good as one that
-    fails files: after ``DOWN_AFTER`` failures in a row it is down, however few files there are to fail.
+    One that was down is then up, its backlog due and drained at once. Failed probes count as failed files do: after
+    ``DOWN_AFTER`` of them in a row it is down, however few files there are to fail.
     """
     reason = is_answering(alias)
     if reason:
