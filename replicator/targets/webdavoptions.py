@@ -18,9 +18,9 @@ class WebDAVOptions:
     """As written in the settings. A wrong type raises ``TypeError``; what else is wrong, ``problems`` lists."""
 
     alias: str
-    url: str
+    # Never in a repr, which could end in logs. A URL too: someone may have written a password into it.
+    url: str = field(repr=False)
     username: str
-    # Never in a repr: it would end in logs.
     password: str = field(repr=False)
     auth: str
     token: str = field(repr=False)
@@ -60,7 +60,9 @@ class WebDAVOptions:
             Origin.of(self.url)
             parts = urlsplit(self.url)
         except ValueError as error:
-            return [(f"url is {error}", 'Write it as "https://10.0.0.1" or "https://media.example.com/dav".')]
+            # Python's message quotes what it took for a port: of "http://me:pass/word@host", a part of the password.
+            what = str(error) if "URL" in str(error) else "not a URL: its port is no number"
+            return [(f"url is {what}", 'Write it as "https://10.0.0.1" or "https://media.example.com/dav".')]
         if "@" in parts.netloc:
             found.append(("url holds credentials", "Write them as the options username and password."))
         if parts.query or parts.fragment:

@@ -126,9 +126,11 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def logs(self) -> str:
-        """What all its processes said."""
-        return "\n".join([part.output() for part in self._parts] + [shell.output() for shell in self._shells])
+    def logs(self, *, everything: bool = False) -> str:
+        """What all its processes said: their last words, or everything."""
+        said = [part.everything() if everything else part.output() for part in self._parts]
+        said += [shell.everything() if everything else shell.output() for shell in self._shells]
+        return "\n".join(said)
 
     def disagreements(self, names: Iterable[str], hosts: Iterable[str] | None = None) -> list[str]:
         """Where what browsers get differs from the local disk. The ledger is not asked."""
@@ -227,8 +229,11 @@ class Shell:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=10)
 
+    def everything(self) -> str:
+        return self._log.read_text(errors="replace")
+
     def output(self) -> str:
-        return self._log.read_text(errors="replace")[-6000:]
+        return self.everything()[-6000:]
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -22,6 +22,7 @@ import django
 
 django.setup()
 
+from django.core.checks import run_checks
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
@@ -30,8 +31,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from replicator import delivery, ledger, local, tasks, wake
+from replicator.conf import config
 from replicator.models import MediaFile, Replica, TargetState
 from replicator.storage import ReplicatedStorage
+from replicator.targets import get_target
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
 
@@ -235,6 +238,24 @@ def admin_pages() -> str:
                 pages.append(client.get(reverse(f"{place}_change", args=[row.pk]), follow=True))
     assert all(page.status_code == 200 for page in pages), [page.status_code for page in pages]
     return "\n".join(page.content.decode() for page in pages)
+
+
+@command
+def reasons() -> dict[str, str]:
+    return dict(TargetState.objects.values_list("target", "reason"))
+
+
+@command
+def checks() -> str:
+    """What ``manage.py check`` says."""
+    return "\n".join(str(message) for message in run_checks())
+
+
+@command
+def reprs() -> str:
+    """How the targets and the settings show themselves in a traceback with its variables."""
+    targets = [get_target(alias) for alias in config().targets]
+    return repr([targets, [vars(target) for target in targets], config()])
 
 
 # Dying

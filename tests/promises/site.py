@@ -7,3 +7,5 @@ from project.settings import *  # noqa: F403
 
 _given = json.loads(os.environ["SITE"])
 REPLICATOR = _given["replicator"]
+# Nothing is collected here.
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
