@@ -21,7 +21,8 @@ class TargetConf:
     """One entry of ``REPLICATOR["TARGETS"]``."""
 
     backend: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    # Passwords are among them: never in a repr, which could end in logs.
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Site:
             "PYTHONPATH": str(CHECKOUT),
         }
         (folder / "var").mkdir(exist_ok=True)
-        self._parts: list[Server] = []
+        self._parts: list[Part] = []
         self._shells: list[Shell] = []
         #: A process that only looks, and does what tests ask of people and of beat.
         self.operator = self.shell()

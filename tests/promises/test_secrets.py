@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.promises.harness import Site, wait_until
-from tests.servers import Embedded, Redis
+from tests.servers import Embedded, MediaHost, Redis
 from tests.targets.rawserver import RawServer, read_request
 
 PASSWORD = "Pa55-w0rd&of=the/host"
@@ -34,7 +34,7 @@ def test_no_credential_leaves_the_settings(tmp_path: Path, redis: Redis, embedde
     with protected, RawServer(echoing) as rude:
         with socket.create_server(("127.0.0.1", 0)) as free:
             refusing = f"http://127.0.0.1:{free.getsockname()[1]}"
-        hosts = {
+        hosts: dict[str, MediaHost | str] = {
             "right": protected,
             "wrong": protected,
             "rude": rude.url,
