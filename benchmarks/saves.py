@@ -32,7 +32,7 @@ def statements(*, quick: bool) -> Iterator[Row]:
 
 def beside_plain(*, quick: bool) -> Iterator[Row]:
     """``save()`` of 4 KiB to 3 targets, beside ``FileSystemStorage`` and one INSERT."""
-    rounds = 3 if quick else 15
+    rounds = 2 if quick else 15
     with Redis() as redis, ExitStack() as servers:
         for name in ("PostgreSQL", "SQLite"):
             database = servers.enter_context(DurablePostgres()).url if name == "PostgreSQL" else ""
