@@ -42,7 +42,7 @@ def measure(name: str, *, quick: bool) -> list[Row]:
     except (Missing, pytest.skip.Exception) as missing:
         # "nginx is not installed: apt install nginx"
         why = str(missing).rpartition("apt ")[2]
-        rows.append(Row((BENCHMARKS[name].__doc__ or name).split(",")[0].rstrip("."), missing=why))
+        rows.append(Row(f"benchmark {name!r}", missing=why))
     return rows
 
 
