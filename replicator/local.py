@@ -42,10 +42,12 @@ class Digest:
 class Entry:
     """One write's traces. Paths are plain strings: this is on the path of every save."""
 
-    __slots__ = ("name", "new", "old", "passing", "place", "record", "root", "version")
+    __slots__ = ("name", "new", "old", "passing", "place", "record", "root", "version", "written")
 
-    def __init__(self, root: str, name: str, version: UUID) -> None:
+    def __init__(self, root: str, name: str, version: UUID, written: float = 0.0) -> None:
         self.root, self.name, self.version = root, name, version
+        #: When, by the file system's clock; for entries that were found again.
+        self.written = written
         self.place = f"{root}/{name}"
         self.record = f"{root}/{JOURNAL}/{version.hex}"
         beside = f"{self.place.rpartition('/')[0]}/{PREFIX}{version.hex}"
@@ -108,10 +110,11 @@ class Entry:
         with suppress(FileNotFoundError):
             os.link(self.place, self.old)
 
-    def remove_old(self) -> None:
-        """Remove what ``keep_old`` saw at the place; anything that came since stays."""
+    def remove_old(self) -> bool:
+        """Remove what ``keep_old`` saw at the place; anything that came since stays. Whether nothing is there now."""
         if _same(self.old, self.place):
             os.unlink(self.place)
+        return not os.path.lexists(self.place)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -152,7 +155,7 @@ def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
             # One that is finished just now is gone; something that is no entry is none of ours.
             with suppress(OSError, ValueError):
                 written = record.stat(follow_symlinks=False).st_mtime
-                entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
+                entry = Entry(root, os.readlink(record.path), UUID(hex=record.name), written)
                 by_name.setdefault(entry.name, []).append(entry)
                 if written > limit:
                     young.add(entry.name)
@@ -161,12 +164,13 @@ def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
             yield entries
 
 
-def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | None) -> str:
+def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | None, deleted_at: float = 0.0) -> str:
     """Make the place of *entries* (all of one name) what the ledger says; one word for what was done.
 
     *wanted*: the living file's content, None if there is none. *version*: the ledger's, None if it knows no such
-    name. The caller sees to it that no one writes this name meanwhile. Removes only what one of these writes put
-    there, or what a committed delete among them saw: a file that came from elsewhere stays, or comes back.
+    name. *deleted_at*: when it was deleted, if the ledger knows that. The caller sees to it that no one writes this
+    name meanwhile. Removes only what one of these writes put there, or what a committed delete among them saw: a
+    file that came from elsewhere stays, or comes back.
     """
     place = entries[0].place
     ours = any(_same(entry.new, place) for entry in entries)
@@ -179,8 +183,10 @@ def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | Non
     elif delete is not None:
         ours = ours or _same(delete.old, place)
     elif ours:
-        # The ledger knows of no file here, but one that came from elsewhere may have been overwritten.
-        kept = next((e.old for e in entries if os.path.lexists(e.old) and not _is_new(e.old, entries)), None)
+        # The ledger knows of no file here, but one that came from elsewhere may have been overwritten. Not what was
+        # there before the delete: that is what was deleted.
+        later = [e for e in entries if e.written > deleted_at]
+        kept = next((e.old for e in later if os.path.lexists(e.old) and not _is_new(e.old, entries)), None)
     if kept is not None:
         entries[0].show(kept)
         return _closed(entries, "restored")

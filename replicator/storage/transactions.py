@@ -51,11 +51,8 @@ class LocalChange:
     def finish(self) -> None:
         """Never raises: what goes wrong here is left to ``tidy``."""
         try:
-            if self.delete:
-                self._remove()
-            elif not self.has_come_true():
-                return
-            self.entry.close()
+            if self._remove() if self.delete else self.has_come_true():
+                self.entry.close()
         except Exception as error:  # the write has been committed; nothing may spoil that
             log.warning("local clean-up failed", extra={"storage": self.storage, "error": type(error).__name__})
 
@@ -71,10 +68,13 @@ class LocalChange:
         later = self.versions[self.versions.index(self.entry.version) :]
         return row.filter(version__in=later).exists()
 
-    def _remove(self) -> None:
+    def _remove(self) -> bool:
+        """Whether that was all. Not if something else is in the place, such as what a rollback has left: only tidy
+        can tell, and needs our traces to know what was deleted."""
         with ledger.hold(self.storage, self.entry.name) as row:
-            if row is not None and row.version == self.entry.version:
-                self.entry.remove_old()
+            if row is None or row.version != self.entry.version:
+                return True
+            return self.entry.remove_old()
 
 
 def on_commit(change: LocalChange, targets: Iterable[str]) -> None:
