@@ -104,6 +104,14 @@ class Convergence(RuleBasedStateMachine):
     def kill(self, number: int) -> None:
         self.world.workers[number].die()
 
+    @rule(number=workers, alias=aliases)
+    def kill_in_mid_request(self, number: int, alias: str) -> None:
+        worker = self.world.workers[number]
+        if worker.is_idle:
+            self.world.faults[alias].queue.insert(0, "held")
+            self.claim_and_send(number, alias)
+            worker.die()
+
     @rule()
     def leases_end(self) -> None:
         self.world.end_leases()
