@@ -49,7 +49,6 @@ app.conf.update(
     broker_connection_timeout=5,
     # Flower lives on these.
     worker_send_task_events=True,
-    task_send_sent_event=True,
     # Whatever leaks, leaks slowly; a new process costs a quarter of a second.
     worker_max_tasks_per_child=1000,
     beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler",

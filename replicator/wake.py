@@ -6,6 +6,7 @@ publishing never raises and never takes long, however the broker fares.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -44,15 +45,78 @@ _leave_alone_until = 0.0
 _down: tuple[float, frozenset[str]] = (0.0, frozenset())
 
 
+class _Announcer:
+    """Publishes, in a thread of its own, what a process's saves announce: no request waits for a broker.
+
+    What is announced while a message is on its way waits for the next, and is then one.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: set[str] = set()
+        self._busy = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, targets: Iterable[str]) -> None:
+        with self._changed:
+            self._waiting.update(targets)
+            if self._waiting and self._thread is None:
+                thread = threading.Thread(target=self._work, name="replicator-announce", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads, or the interpreter is ending: the sweep will find it
+                    self._waiting.clear()
+                    return
+                self._thread = thread
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                targets, self._waiting, self._busy = sorted(self._waiting), set(), True
+            _publish(targets, even_if_waiting=False)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+
+_announcer = _Announcer()
+
+
+def _start_again() -> None:
+    """A child process has none of its parent's threads."""
+    global _announcer
+    _announcer = _Announcer()
+
+
+os.register_at_fork(after_in_child=_start_again)
+
+
 def announce(targets: Iterable[str]) -> None:
-    """Wake a worker for each of *targets* that is up, unless a wake-up for it is waiting. Never raises.
+    """Have a worker woken for each of *targets* that is up, unless a wake-up for it waits. Neither waits nor raises.
 
     A target that is down is not woken: its probe will. After a failure the broker is left alone for
-    ``ANNOUNCE_PAUSE`` seconds, so that a sick one does not slow down every request.
+    ``ANNOUNCE_PAUSE`` seconds: nobody asks a sick one again and again.
     """
     if time.monotonic() >= _leave_alone_until:
         down = _down_targets()
-        _publish([t for t in targets if t not in down], even_if_waiting=False)
+        _announcer.add(t for t in targets if t not in down)
+
+
+def flush(seconds: float = 5.0) -> bool:
+    """Wait until all that was announced is published, or given up. Whether it is, after *seconds* at most.
+
+    A process that ends does this by itself; one that is killed leaves the rest to the sweep.
+    """
+    return _announcer.flush(seconds)
+
+
+atexit.register(flush)
 
 
 def wake(targets: Iterable[str]) -> bool:

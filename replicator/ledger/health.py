@@ -74,14 +74,17 @@ def mark_up(target: str) -> bool:
 def take_slot(target: str, slots: int, token: UUID, seconds: float) -> bool:
     """Become one of the *slots* workers busy with *target*, for *seconds* unless renewed."""
     rows = Slot.objects.using(database.alias()).filter(target=target, number__lt=slots)
-    if rows.count() < slots:
-        wanted = [Slot(target=target, number=number) for number in range(slots)]
-        Slot.objects.using(database.alias()).bulk_create(wanted, ignore_conflicts=True)
     now = timezone.now()
     until = now + timedelta(seconds=seconds)
     free = rows.filter(Q(lease=None) | Q(lease_until__lte=now))
     # Each UPDATE is conditional on its own row, so two workers never get one slot.
-    return any(free.filter(pk=pk).update(lease=token, lease_until=until) for pk in free.values_list("pk", flat=True))
+    if any(free.filter(pk=pk).update(lease=token, lease_until=until) for pk in free.values_list("pk", flat=True)):
+        return True
+    if rows.count() >= slots:
+        return False
+    missing = [Slot(target=target, number=number) for number in range(slots)]
+    Slot.objects.using(database.alias()).bulk_create(missing, ignore_conflicts=True)
+    return take_slot(target, slots, token, seconds)
 
 
 def renew_slot(token: UUID, seconds: float) -> None:

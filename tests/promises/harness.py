@@ -88,6 +88,8 @@ class Site:
         }
         (folder / "var").mkdir(exist_ok=True)
         self._parts: list[Part] = []
+        #: For a test that ends a worker which others need: it leaves another one here.
+        self.workers: list[Part] = []
         self._shells: list[Shell] = []
         #: A process that only looks, and does what tests ask of people and of beat.
         self.operator = self.shell()

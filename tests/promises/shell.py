@@ -83,6 +83,12 @@ def delete(name: str) -> None:
 
 
 @command
+def flush() -> bool:
+    """Until what the saves announced is published."""
+    return wake.flush()
+
+
+@command
 def begin(steps: list[list[Any]]) -> None:
     """Do *steps* in a transaction that stays open until ``commit`` or ``rollback``."""
     _open.append(transaction.atomic())
@@ -150,8 +156,8 @@ def rows(name: str = "") -> list[dict[str, Any]]:
 
 
 @command
-def backlog(target: str = "") -> int:
-    found = Replica.objects.backlog()
+def backlog(target: str = "", but: str = "") -> int:
+    found = Replica.objects.backlog().exclude(file__name=but)
     return (found.at(target) if target else found).count()
 
 

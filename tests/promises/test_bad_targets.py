@@ -185,6 +185,7 @@ def test_a_target_that_is_down_costs_nothing_until_it_is_up(
         names = [f"more {n}.txt" for n in range(20)]
         for name in names:
             saver.call("save", name=name, data="1")
+        assert saver.call("flush")
         with client.Redis(unix_socket_path=str(redis.socket)) as connection:
             messages = connection.lrange("celery", 0, -1)
         assert len(messages) == 1, "only the good target is woken"

@@ -109,6 +109,7 @@ def test_messages_lost_behind_their_flags_are_made_up_for(site: Site, redis: Red
     import redis as client
 
     site.operator.call("save", name="0.txt", data="1")
+    assert site.operator.call("flush")
     with client.Redis(unix_socket_path=str(redis.socket)) as connection:
         assert connection.delete("celery") == 1
         assert list(connection.scan_iter("*wake*"))
@@ -147,5 +148,6 @@ def test_one_wake_up_serves_many_saves(site: Site, redis: Redis) -> None:
 
     for number in range(20):
         site.operator.call("save", name=f"{number}.txt", data="1")
+        assert site.operator.call("flush")
     with client.Redis(unix_socket_path=str(redis.socket)) as connection:
         assert connection.llen("celery") == 1

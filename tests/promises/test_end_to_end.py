@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.promises.harness import Site, new_database
+from tests.promises.harness import Site, new_database, wait_until
 from tests.servers import MediaHost
 
 SHAPES = ["sqlite and redis", "postgresql and redis", "postgresql and rabbitmq"]
@@ -28,7 +28,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if broker == "redis":
         request.getfixturevalue("_redis").flush()
     with Site(tmp_path_factory.mktemp("site"), hosts, **given) as site:
-        site.worker(2)
+        site.workers.append(site.worker(2))
         yield site
 
 
@@ -106,6 +106,51 @@ def test_an_overwrite_rolled_back_while_the_older_version_is_on_its_way_is_never
     site.operator.call("sweep")
     site.wait_for_agreement(["late.bin"])
     assert (site.media_root / "late.bin").read_bytes() == b"version 2/" * 500_000
+
+
+def test_nothing_goes_that_the_ledger_did_not_name(site: Site, request: pytest.FixtureRequest) -> None:
+    """Promise 6: the name of a deleted file is a folder's at the host; DELETE of that would be recursive."""
+    hosts: dict[str, MediaHost] = {f"media{n}": request.getfixturevalue(f"_{kind}") for n, kind in enumerate(HOSTS)}
+    for host in hosts.values():
+        host.write("media/treasure/island.txt", b"here since long ago")
+        host.write("media/treasure.txt", b"a neighbour")
+    site.operator.call("save", name="mine.txt", data="1")
+    site.wait_for_agreement(["mine.txt"])
+    site.operator.call("delete", name="treasure")
+    site.operator.call("delete", name="mine.txt")
+    wait_until(lambda: all(row["status"] == "failed" for row in site.operator.call("rows", name="treasure")))
+    site.wait_for_agreement(["mine.txt"])
+    for row in site.operator.call("rows", name="treasure"):
+        assert (row["error_kind"], "is a folder" in row["error_text"]) == ("refused", True), row
+    for host in hosts.values():
+        held = host.files()
+        assert held["media/treasure/island.txt"] == b"here since long ago"
+        assert held["media/treasure.txt"] == b"a neighbour"
+
+
+def test_a_celery_worker_killed_in_mid_transfer_costs_only_time(site: Site, request: pytest.FixtureRequest) -> None:
+    """Promise 1: all its processes at once, as in a power cut; what it was sending, and what was waiting, arrives."""
+    host: MediaHost = request.getfixturevalue("_nginx")
+    names = [f"killed/{n}.bin" for n in range(5)]
+    host.pause()
+    try:
+        for name in names:
+            site.operator.call("save", name=name, data=name * 100_000)
+        wait_until(lambda: any(row["leased"] for row in site.operator.call("rows") if row["target"] == "media0"))
+        worker = site.workers.pop()
+        worker.kill()
+    finally:
+        host.resume()
+    site.operator.call("overwrite", name=names[0], data="newer")
+    site.operator.call("delete", name=names[1])
+    beat = site.beat()
+    try:
+        site.workers.append(site.worker(2))
+        site.wait_for_agreement(names)
+        wait_until(lambda: not site.operator.call("backlog", but="treasure"))
+        assert site.disagreements(names) == []
+    finally:
+        beat.kill()
 
 
 def test_the_last_write_wins_while_a_host_stops_and_goes_on(site: Site, request: pytest.FixtureRequest) -> None:

@@ -52,6 +52,7 @@ def test_no_credential_leaves_the_settings(tmp_path: Path, redis: Redis, embedde
         }
         with Site(tmp_path, hosts, options=options, broker=redis.url, log_level="DEBUG") as site:
             site.operator.call("save", name="a.txt", data="1")
+            assert site.operator.call("flush")
             with client.Redis(unix_socket_path=str(redis.socket)) as connection:
                 messages = b"\n".join(connection.lrange("celery", 0, -1)).decode()
             site.worker(2)
