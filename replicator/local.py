@@ -42,12 +42,10 @@ class Digest:
 class Entry:
     """One write's traces. Paths are plain strings: this is on the path of every save."""
 
-    __slots__ = ("name", "new", "old", "passing", "place", "record", "root", "version", "written")
+    __slots__ = ("name", "new", "old", "passing", "place", "record", "root", "version")
 
-    def __init__(self, root: str, name: str, version: UUID, written: float = 0.0) -> None:
+    def __init__(self, root: str, name: str, version: UUID) -> None:
         self.root, self.name, self.version = root, name, version
-        #: When, by the file system's clock; for entries that were found again.
-        self.written = written
         self.place = f"{root}/{name}"
         self.record = f"{root}/{JOURNAL}/{version.hex}"
         beside = f"{self.place.rpartition('/')[0]}/{PREFIX}{version.hex}"
@@ -155,7 +153,7 @@ def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
             # One that is finished just now is gone; something that is no entry is none of ours.
             with suppress(OSError, ValueError):
                 written = record.stat(follow_symlinks=False).st_mtime
-                entry = Entry(root, os.readlink(record.path), UUID(hex=record.name), written)
+                entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
                 by_name.setdefault(entry.name, []).append(entry)
                 if written > limit:
                     young.add(entry.name)
@@ -164,13 +162,12 @@ def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
             yield entries
 
 
-def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | None, deleted_at: float = 0.0) -> str:
+def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | None) -> str:
     """Make the place of *entries* (all of one name) what the ledger says; one word for what was done.
 
     *wanted*: the living file's content, None if there is none. *version*: the ledger's, None if it knows no such
-    name. *deleted_at*: when it was deleted, if the ledger knows that. The caller sees to it that no one writes this
-    name meanwhile. Removes only what one of these writes put there, or what a committed delete among them saw: a
-    file that came from elsewhere stays, or comes back.
+    name. The caller sees to it that no one writes this name meanwhile. Removes only what one of these writes put
+    there, or what a committed delete among them saw: a file that came from elsewhere stays, or comes back.
     """
     place = entries[0].place
     ours = any(_same(entry.new, place) for entry in entries)
@@ -183,10 +180,9 @@ def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | Non
     elif delete is not None:
         ours = ours or _same(delete.old, place)
     elif ours:
-        # The ledger knows of no file here, but one that came from elsewhere may have been overwritten. Not what was
-        # there before the delete: that is what was deleted.
-        later = [e for e in entries if e.written > deleted_at]
-        kept = next((e.old for e in later if os.path.lexists(e.old) and not _is_new(e.old, entries)), None)
+        # No file is meant to be here, but one that came from elsewhere may have been overwritten. It is not one that
+        # was deleted: a delete that does not find its file at the place leaves its traces, and is among the entries.
+        kept = _before(entries, place)
     if kept is not None:
         entries[0].show(kept)
         return _closed(entries, "restored")
@@ -196,8 +192,13 @@ def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | Non
     return _closed(entries, "nothing")
 
 
-def _is_new(path: str, entries: Sequence[Entry]) -> bool:
-    return any(_same(entry.new, path) for entry in entries)
+def _before(entries: Sequence[Entry], place: str) -> str | None:
+    """A link to what was at *place* before *entries* came, each over the one before; None if nothing was."""
+    left, kept = list(entries), place
+    while shown := next((entry for entry in left if _same(entry.new, kept)), None):
+        left.remove(shown)
+        kept = shown.old
+    return kept if os.path.lexists(kept) else None
 
 
 def _closed(entries: Sequence[Entry], done: str) -> str:

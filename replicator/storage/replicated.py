@@ -224,8 +224,7 @@ class ReplicatedStorage(FileSystemStorage):
             try:
                 with ledger.hold(self.alias, entries[0].name) as row:
                     wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
-                    deleted_at = row.updated_at.timestamp() if row and row.deleted else 0.0
-                    local.restore(entries, wanted, row.version if row else None, deleted_at)
+                    local.restore(entries, wanted, row.version if row else None)
             except OSError as error:  # one that needs a person must not keep the others
                 facts = {"storage": self.alias, "file": entries[0].name, "error": str(error)}
                 log.error("local clean-up failed", extra=facts)  # noqa: TRY400  # the message says where

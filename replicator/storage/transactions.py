@@ -69,12 +69,12 @@ class LocalChange:
         return row.filter(version__in=later).exists()
 
     def _remove(self) -> bool:
-        """Whether that was all. Not if something else is in the place, such as what a rollback has left: only tidy
-        can tell, and needs our traces to know what was deleted."""
+        """Remove what was deleted. Whether that was all: a rolled back overwrite of someone else may hide it.
+
+        Only ``tidy``, which sees the traces of both, can know that what is hidden is not to come back.
+        """
         with ledger.hold(self.storage, self.entry.name) as row:
-            if row is None or row.version != self.entry.version:
-                return True
-            return self.entry.remove_old()
+            return row is None or row.version != self.entry.version or self.entry.remove_old()
 
 
 def on_commit(change: LocalChange, targets: Iterable[str]) -> None:

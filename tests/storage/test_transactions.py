@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from replicator import tasks
+from replicator import tasks, wake
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage
 from tests.storage.conftest import TARGETS, contents, everything
@@ -254,6 +254,30 @@ def test_a_rolled_back_delete_of_a_file_from_elsewhere_leaves_it(
     rolled_back(lambda: storage.delete("a.txt"), lambda: storage.save("a.txt", ContentFile(b"1")))
     tidy_now()
     assert everything(media_root) == {"a.txt": b"from elsewhere"}
+
+
+def test_a_deleted_file_does_not_come_back_with_an_overwrite_rolled_back_after_it(
+    storage: ReplicatedStorage, media_root: Path, tidy_now: Callable[[], int]
+) -> None:
+    """Promise 2, on this machine: what the overwrites hid is gone, and is no file from elsewhere."""
+    storage.save("a.txt", ContentFile(b"old"))
+    rolled_back(lambda: write(storage, "a.txt", b"1"))
+    storage.delete("a.txt")
+    rolled_back(lambda: write(storage, "a.txt", b"22"))
+    tidy_now()
+    assert everything(media_root) == {}
+
+
+def test_a_deleted_file_does_not_come_back_with_an_overwrite_rolled_back_during_the_commit(
+    storage: ReplicatedStorage, media_root: Path, tidy_now: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 2: another process comes between the commit of a delete and the removal of the local file."""
+    storage.save("a.txt", ContentFile(b"old"))
+    with monkeypatch.context() as patch:
+        patch.setattr(wake, "announce", lambda _: rolled_back(lambda: write(storage, "a.txt", b"new")))
+        storage.delete("a.txt")
+    tidy_now()
+    assert everything(media_root) == {}
 
 
 def test_a_rollback_waits_for_the_younger_one_of_the_same_name(
