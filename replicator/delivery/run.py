@@ -111,6 +111,8 @@ class _Run:
         #: Outcomes to settle, and when the first of them came.
         self.done: list[Outcome] = []
         self.done_since = 0.0
+        #: Outcomes whose rows a site's transaction held.
+        self.unsettled: list[Outcome] = []
         self.leases: dict[Lease, set[int]] = {}
         self.renewed = self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
@@ -168,7 +170,7 @@ class _Run:
 
     def _collect(self) -> None:
         """Wait for an outcome, and take all there are."""
-        patience = _SETTLE_WITHIN if self.done else _LOOK_AGAIN
+        patience = _SETTLE_WITHIN if self.done or self.unsettled else _LOOK_AGAIN
         try:
             outcome = self.sent.get(timeout=patience)
             while True:
@@ -190,12 +192,12 @@ class _Run:
     def _settle(self) -> None:
         """Record the outcomes, once there are enough of them or they have waited long enough."""
         enough = len(self.done) >= self.conf.batch_size or not self.in_hand
-        if self.done and (enough or time.monotonic() - self.done_since >= _SETTLE_WITHIN):
-            self.done, outcomes = [], self.done
-            self._note_health(outcomes)
-            left = self._settle_now(outcomes)
+        waited = time.monotonic() - self.done_since >= _SETTLE_WITHIN
+        if (self.done or self.unsettled) and (enough or waited):
+            fresh, self.done = self.done, []
+            self._note_health(fresh)
+            self.unsettled = self._settle_now(self.unsettled + fresh)
             self.done_since = time.monotonic()
-            self.done.extend(left)
 
     def _settle_now(self, outcomes: list[Outcome]) -> list[Outcome]:
         left: list[Outcome] = []
@@ -215,9 +217,9 @@ class _Run:
     def _settle_the_rest(self) -> None:
         """Try a little longer; what can't be settled is left to its lease's end, and delivered again."""
         end = time.monotonic() + _LINGER
-        while self.done and time.monotonic() < end:
+        while self.unsettled and time.monotonic() < end:
             time.sleep(_SETTLE_WITHIN)
-            self.done = self._settle_now(self.done)
+            self.unsettled = self._settle_now(self.unsettled)
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed >= self.conf.lease_seconds / 3:
