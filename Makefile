@@ -9,11 +9,11 @@ TEST := $(VENV)/.installed-test
 BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint bench clean
+.PHONY: help setup run demo test test-django42 lint bench clean
 
 help: ## Show this list
 	@echo "make …"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: $(BASE) $(TEST) ## Make .venv and install everything into it
 	@echo "$(VENV) is ready."
@@ -27,6 +27,13 @@ demo: $(BASE) ## Save a folder while things go wrong, then ask every host (FILES
 test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest)
 	$(BIN)/python -m pytest $(ARGS)
 	$(BIN)/python -m tests.on_postgresql
+
+test-django42: ## Run the tests of the storage and the ledger on Django 4.2, in .venv-django42
+	@test -x $(VENV)-django42/bin/python || $(PYTHON) -m venv $(VENV)-django42
+	@$(VENV)-django42/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$(grep -v '^Django==' requirements.txt | grep '==') 'Django~=4.2.0' \
+		$$(sed -n 's/.*"\(pytest[a-z-]*==[^"]*\)".*/\1/p; s/.*"\(hypothesis==[^"]*\)".*/\1/p' pyproject.toml)
+	$(VENV)-django42/bin/python -m pytest -W ignore -p no:cacheprovider $(ARGS) tests/ledger tests/storage tests/delivery
 
 lint: $(TEST) ## Style, types, layers, missing migrations
 	$(BIN)/ruff check

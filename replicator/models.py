@@ -78,7 +78,7 @@ class Replica(models.Model):
     )
     target = models.CharField(_("target"), max_length=64, help_text=_('alias in REPLICATOR["TARGETS"]'))
     version = models.UUIDField(_("confirmed version"), null=True, help_text=_("empty: nothing confirmed yet"))
-    status = models.CharField(_("status"), max_length=8, choices=Status, default=Status.PENDING)
+    status = models.CharField(_("status"), max_length=8, choices=Status.choices, default=Status.PENDING)
     since = models.DateTimeField(_("due since"), help_text=_("when the write it waits for was made"))
     due_at = models.DateTimeField(_("due"))
     lease = models.UUIDField(_("lease"), null=True)
@@ -125,7 +125,7 @@ class TargetState(models.Model):
         DOWN = "down", _("down")
 
     target = models.CharField(_("target"), max_length=64, primary_key=True)
-    state = models.CharField(_("state"), max_length=8, choices=State, default=State.UP)
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.UP)
     reason = models.TextField(_("reason"), blank=True)
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     since = models.DateTimeField(_("since"), default=timezone.now)

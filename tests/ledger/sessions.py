@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import django
 import pytest
 from django.conf import settings
 from django.db import connection, connections, transaction
@@ -18,6 +19,12 @@ ON_POSTGRESQL = "postgresql" in settings.DATABASES["default"]["ENGINE"]
 
 #: For tests of what only a database with row locks can do. SQLite has one writer at a time.
 postgresql_only = pytest.mark.skipif(not ON_POSTGRESQL, reason="needs row locks: TEST_DATABASE_URL is not PostgreSQL")
+
+#: For tests of sessions that write at once.
+writers_queue_up = pytest.mark.skipif(
+    not ON_POSTGRESQL and django.VERSION < (5, 1),
+    reason="before Django 5.1, a transaction on SQLite can't be IMMEDIATE: a second writer is sent away",
+)
 
 
 class Session:

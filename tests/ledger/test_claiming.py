@@ -16,7 +16,7 @@ from replicator import ledger
 from replicator.ledger import Write
 from replicator.models import Replica
 from tests.ledger.rows import TARGET, ago, claim, many, names, row, set_row, synced, write
-from tests.ledger.sessions import ON_POSTGRESQL, Session, postgresql_only
+from tests.ledger.sessions import ON_POSTGRESQL, Session, postgresql_only, writers_queue_up
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,6 +72,7 @@ def test_a_claim_costs_the_same_for_one_and_for_many() -> None:
     assert counts[0] == counts[1] <= 5
 
 
+@writers_queue_up
 def test_no_replica_is_claimed_twice(session: Sessions) -> None:
     """By four sessions at once, until nothing is left."""
     many(120)

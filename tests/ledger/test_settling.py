@@ -18,7 +18,7 @@ from replicator.errors import Corrupt, DeliveryError, LeaseEnded, LocalMissing, 
 from replicator.ledger import Claim, Outcome, Write
 from replicator.models import Replica
 from tests.ledger.rows import TARGET, ago, claim, row, seconds_until_due, set_row, write
-from tests.ledger.sessions import Session, postgresql_only, wait_until_blocked
+from tests.ledger.sessions import Session, postgresql_only, wait_until_blocked, writers_queue_up
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -277,6 +277,7 @@ def test_a_write_that_commits_while_a_worker_settles_wins(session: Sessions, hal
     assert again.version == newer.version
 
 
+@writers_queue_up
 @pytest.mark.parametrize("round_", range(3))
 def test_synced_is_always_the_last_committed_version(session: Sessions, round_: int) -> None:
     """Writers and a worker race over the same rows: whatever their order, what is called synced is the file's."""
