@@ -52,12 +52,22 @@ class Connection:
         """False if the server closed it, or spoke unasked, while it was idle."""
         if self._buffer:
             return False
-        if isinstance(self.sock, ssl.SSLSocket):
-            # Readable may be a session ticket only: then sending will show whether it is alive.
-            return True
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        if not poll.poll(0):
+            return True
+        if not isinstance(self.sock, ssl.SSLSocket):
+            return False
+        # What came may be a session ticket only, which reading takes in: anything else ends this connection.
+        try:
+            self.sock.settimeout(0)
+            self.sock.recv(1)
+        except ssl.SSLWantReadError:
+            self.sock.settimeout(self.timeout)
+            return True
+        except OSError:
+            pass
+        return False
 
     def exchange(self, requests: bytes, methods: tuple[str, ...]) -> list[Answer]:
         """Send whole *requests*, one for each of *methods*, and read their answers.

@@ -21,7 +21,9 @@ from replicator.targets.httpanswer import Answer, Body, NoAnswer, NotConnected
 
 T = TypeVar("T")
 
-#: Seconds. Servers close idle connections after 60 (nginx) or 5 (lighttpd, Apache): a retry covers the rest.
+#: Methods that change nothing (RFC 9110, section 9.2.1): only these are ever sent again.
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
+#: Seconds. Servers close idle connections after 60 (nginx) or 5 (lighttpd, Apache): a look covers the rest.
 MAX_IDLE_SECONDS = 25.0
 #: From this age on, a look at the socket before it is used is cheaper than finding out by sending.
 LOOK_AFTER_SECONDS = 1.0
@@ -149,7 +151,9 @@ def close_all() -> None:
 class Client:
     """Requests to one origin. Used by several threads at once.
 
-    A request over a kept connection that the server had closed meanwhile is sent again over a new one, once.
+    Before a request that changes something goes out over a kept connection, the socket is looked at: one that the
+    server closed while it was idle is replaced. Such a request is never sent twice, since the first could still
+    take effect after all that follows. One that changes nothing may be, once, over a new connection.
     No method raises anything but ``NotConnected``, ``NoAnswer`` and what the content raises.
     """
 
@@ -171,7 +175,9 @@ class Client:
 
     def exchange(self, requests: bytes, methods: tuple[str, ...]) -> list[Answer]:
         """Send one or more whole requests at once; their answers (see ``Connection.exchange``)."""
-        connection, answers = self._use(lambda connection: connection.exchange(requests, methods))
+        connection, answers = self._use(
+            lambda connection: connection.exchange(requests, methods), changes=not SAFE.issuperset(methods)
+        )
         self._release(connection)
         return answers
 
@@ -180,20 +186,18 @@ class Client:
         return self.exchange(request, (method,))[0]
 
     def upload(self, head: bytes, content: Content) -> Answer:
-        """Send *head* and stream the content; the answer. The content is rewound if it is sent again."""
+        """Send *head* and stream the content; the answer."""
         connection, answer = self._use(
-            lambda connection: connection.upload(head, content, self.min_rate),
-            look=True,
-            rewind=lambda: content.seek(0),
+            lambda connection: connection.upload(head, content, self.min_rate), changes=True
         )
         self._release(connection)
         return answer
 
     @contextlib.contextmanager
-    def stream(self, request: bytes, method: str = "GET") -> Iterator[tuple[Answer, Body]]:
-        """One request; its answer, with the body to be read within the block."""
+    def stream(self, request: bytes) -> Iterator[tuple[Answer, Body]]:
+        """One GET; its answer, with the body to be read within the block."""
         connection, (answer, body) = self._use(
-            lambda connection: connection.begin(request, method, self.min_rate), look=True
+            lambda connection: connection.begin(request, "GET", self.min_rate), changes=False
         )
         try:
             yield answer, body
@@ -208,24 +212,20 @@ class Client:
         """Drop the idle connections to this origin."""
         self._pool.clear()
 
-    def _use(
-        self, use: Callable[[Connection], T], *, look: bool = False, rewind: Callable[[], object] | None = None
-    ) -> tuple[Connection, T]:
+    def _use(self, use: Callable[[Connection], T], *, changes: bool) -> tuple[Connection, T]:
         """What *use* makes of a connection, and that connection."""
-        connection = self._pool.take(look=look)
+        connection = self._pool.take(look=changes)
         if connection is not None:
             try:
                 connection.set_timeout(self.read_timeout)
                 return connection, use(connection)
             except NoAnswer as error:
                 connection.close()
-                if not error.stale:
+                if changes or not error.stale:
                     raise
             except BaseException:
                 connection.close()
                 raise
-            if rewind:
-                rewind()
         connection = self.origin.connect(self.connect_timeout, self.read_timeout)
         try:
             return connection, use(connection)

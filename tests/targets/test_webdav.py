@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import os
+import signal
 import socket
 import time
 from typing import Any
@@ -195,6 +196,26 @@ def test_a_put_without_an_answer_leaves_doubt() -> None:
     assert caught.value.doubt
 
 
+def test_a_put_that_a_kept_connection_took_is_not_sent_again() -> None:
+    """Promise 2: the server read it whole and closed; a second PUT could be undone by the first."""
+    got: list[str] = []
+
+    def script(sock: socket.socket) -> None:
+        for text in (answer(201), "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"):
+            got.append(read_request(sock)[0])
+            sock.sendall(text.encode())
+        got.append(read_request(sock)[0])
+
+    with RawServer(script) as server:
+        at = target(server.url)
+        put(at)
+        with pytest.raises(Unavailable) as caught:
+            put(at)
+        assert server.connections == 1
+    assert caught.value.doubt
+    assert got == ["PUT", "HEAD", "PUT"]
+
+
 def test_an_answered_put_leaves_no_doubt() -> None:
     """Only its verification got no answer."""
 
@@ -268,6 +289,25 @@ def test_a_restarted_server_costs_no_attempt(media_host: MediaHost) -> None:
     media_host.start()
     put(at, b"again")
     assert media_host.files()["media/a b/file.txt"] == b"again"
+
+
+@pytest.mark.parametrize("size", [4, 300_000])
+def test_what_nginx_closes_while_idle_costs_no_attempt(size: int) -> None:
+    """Its own time-out and its reload: the next PUT and DELETE succeed the first time."""
+    with Nginx(server="keepalive_timeout 1s;") as host:
+        at = target(host.url, read_timeout=5.0)
+        put(at, bytes(size))
+        time.sleep(1.2)
+        put(at, bytes(size))
+        time.sleep(1.2)
+        at.delete(FILE)
+        assert host.process is not None
+        for _ in range(3):
+            put(at, bytes(size))
+            host.process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+        put(at, b"last")
+        assert host.files()["media/a b/file.txt"] == b"last"
 
 
 def test_probe_is_up_unless_it_says_otherwise() -> None:
