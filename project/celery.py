@@ -47,6 +47,8 @@ app.conf.update(
     # A start before the broker's, and a broker that goes away and comes back.
     broker_connection_retry_on_startup=True,
     broker_connection_timeout=5,
+    # By default a worker gives up, and ends, after a hundred tries.
+    broker_connection_max_retries=None,
     # Flower lives on these.
     worker_send_task_events=True,
     # Whatever leaks, leaks slowly; a new process costs a quarter of a second.

@@ -155,6 +155,9 @@ def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:
                 written = record.stat(follow_symlinks=False).st_mtime
                 entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
                 by_name.setdefault(entry.name, []).append(entry)
+                # A slow upload is as young as its last byte.
+                with suppress(FileNotFoundError):
+                    written = max(written, os.lstat(entry.new).st_mtime)
                 if written > limit:
                     young.add(entry.name)
     for name, entries in by_name.items():
@@ -177,6 +180,9 @@ def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | Non
         if _holds(place, wanted):
             return _closed(entries, "nothing")
         kept = next((path for e in entries for path in (e.new, e.old) if _holds(path, wanted)), None)
+        if kept is None and ours:
+            # The ledger's version is nowhere here. What a rolled back write replaced is better than what it wrote.
+            kept = _before(entries, place)
     elif delete is not None:
         ours = ours or _same(delete.old, place)
     elif ours:

@@ -26,8 +26,8 @@ def seed(**_: Any) -> list[str]:
         if not task.objects.filter(name=name).exists():
             every = interval.objects.filter(every=seconds, period="seconds").first()
             every = every or interval.objects.create(every=seconds, period="seconds")
-            # Those that waited while no worker ran are worth nothing.
-            task.objects.create(name=name, task=name, interval=every, expire_seconds=max(seconds, 60))
+            # One that waited until the next was sent is worth nothing.
+            task.objects.create(name=name, task=name, interval=every, expire_seconds=seconds)
             added.append(name)
     return added
 

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from celery import shared_task
-from django.core.files.storage import storages
 
 from replicator import delivery, ledger, wake
 from replicator.conf import config
 from replicator.ledger import health
+from replicator.storage import replicated_storages
 
 
 @shared_task(name="replicator.deliver", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
@@ -31,12 +31,10 @@ def sweep() -> list[str]:
 @shared_task(name="replicator.probe", ignore_result=True)
 def probe() -> dict[str, bool]:
     """Try the targets that are down or have just failed; whether each answers."""
-    suspects = sorted(health.suspects() & config().targets.keys())
-    return {target: delivery.probe(target) for target in suspects}
+    return delivery.probe(*sorted(health.suspects() & config().targets.keys()))
 
 
 @shared_task(name="replicator.prune", ignore_result=True)
 def prune() -> dict[str, int]:
     """Remove finished tombstones, and what killed or rolled back writes left on this machine's disk."""
-    tidied = sum(storage.tidy() for alias in storages.backends if hasattr(storage := storages[alias], "tidy"))
-    return {"tombstones": ledger.prune(), "leftovers": tidied}
+    return {"tombstones": ledger.prune(), "leftovers": sum(s.tidy() for s in replicated_storages())}

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery import Celery, current_app
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from kombu import Connection, Producer
 
 from replicator.conf import config
@@ -40,7 +40,6 @@ class _State(threading.local):
 
 
 _state = _State()
-_lock = threading.Lock()
 _leave_alone_until = 0.0
 _down: tuple[float, frozenset[str]] = (0.0, frozenset())
 
@@ -60,7 +59,7 @@ class _Announcer:
     def add(self, targets: Iterable[str]) -> None:
         with self._changed:
             self._waiting.update(targets)
-            if self._waiting and self._thread is None:
+            if self._waiting and not (self._thread and self._thread.is_alive()):
                 thread = threading.Thread(target=self._work, name="replicator-announce", daemon=True)
                 try:
                     thread.start()
@@ -79,10 +78,12 @@ class _Announcer:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 targets, self._waiting, self._busy = sorted(self._waiting), set(), True
-            _publish(targets, even_if_waiting=False)
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+            try:
+                _publish(targets, even_if_waiting=False)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
 
 
 _announcer = _Announcer()
@@ -168,8 +169,7 @@ def _give_up(error: Exception, targets: list[str]) -> None:
     """Leave the broker alone for a while."""
     global _leave_alone_until
     _forget_producer()
-    with _lock:
-        _leave_alone_until = time.monotonic() + config().announce_pause
+    _leave_alone_until = time.monotonic() + config().announce_pause
     log.warning("announcing failed", extra={"targets": targets, "error": type(error).__name__})
 
 
@@ -220,7 +220,7 @@ def _down_targets() -> frozenset[str]:
     global _down
     read_at, known = _down
     if time.monotonic() - read_at >= _HEALTH_SECONDS or not read_at:
-        with suppress(DatabaseError):
+        with suppress(DatabaseError, InterfaceError):
             known = frozenset(health.down_targets())
         _down = (time.monotonic(), known)
     return known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from replicator import ledger, wake
 from replicator.conf import config
 from replicator.errors import DeliveryError
@@ -10,27 +12,33 @@ from replicator.targets import get_target
 
 
 def is_answering(alias: str) -> str:
-    """Empty if the target answers its probe; else why not."""
+    """Empty if the target answers its probe; else why not. Never raises."""
     try:
         get_target(alias).probe()
     except DeliveryError as error:
         return str(error) or type(error).__name__
+    except Exception as error:  # one target's defect must not keep the others from being probed
+        # Its message stays out: it may hold a URL with a password.
+        return f"a defect in the target's probe: {type(error).__name__}"
     return ""
 
 
-def probe(alias: str) -> bool:
-    """Try a target that is down or has just failed. Whether it answers.
+def probe(*aliases: str) -> dict[str, bool]:
+    """Try targets that are down or have just failed, all at once: each may take its time. Whether each answers.
 
     One that was down is then up, its backlog due and drained at once. Failed probes count as failed files do: after
-    ``DOWN_AFTER`` of them in a row it is down, however few files there are to fail.
+    ``DOWN_AFTER`` of them in a row it is down, however few files there are to fail. Only a file that arrives ends
+    the row: a host may answer probes, and hang on every PUT.
     """
-    reason = is_answering(alias)
-    if reason:
-        if health.note_failures(alias, 1, reason) >= config().down_after:
-            health.mark_down(alias, reason)
-    elif health.mark_up(alias):
-        ledger.hasten(alias)
-        wake.wake([alias])
-    else:
-        health.note_success(alias)
-    return not reason
+    if not aliases:
+        return {}
+    with ThreadPoolExecutor(len(aliases)) as pool:
+        reasons = dict(zip(aliases, pool.map(is_answering, aliases), strict=True))
+    for alias, reason in reasons.items():
+        if reason:
+            if health.note_failures(alias, 1, reason) >= config().down_after:
+                health.mark_down(alias, reason)
+        elif health.mark_up(alias):
+            ledger.hasten(alias)
+            wake.wake([alias])
+    return {alias: not reason for alias, reason in reasons.items()}

@@ -9,13 +9,15 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from uuid import UUID, uuid4
 
-from replicator import ledger, signals, wake
+from django.db import DatabaseError
+
+from replicator import ledger, wake
 from replicator.conf import config
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
+from replicator.delivery.telling import tell
 from replicator.errors import LeaseEnded, Unavailable
-from replicator.ledger import Claim, Lease, Outcome, health
-from replicator.models import Replica
+from replicator.ledger import Claim, Lease, Outcome, database, health
 from replicator.targets import get_target
 from replicator.targets.base import Target
 
@@ -28,7 +30,7 @@ _LOOK_AGAIN = 0.5
 #: Seconds after which work that nobody claimed shows that whoever is busy has its hands full, or is dead.
 _LYING = 2 * _LOOK_AGAIN
 #: Seconds that a finished run goes on trying to settle rows which a site's transaction holds.
-_LINGER = 2.0
+_LINGER = 5.0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ def deliver(alias: str, *, seconds: float | None = None) -> Summary:
     target = get_target(alias)
     end = time.monotonic() + (conf.run_seconds if seconds is None else seconds)
     summary = Summary()
+    empty = 0
     while True:
         if health.is_down(alias):
             summary.skipped = "down"
@@ -72,8 +75,9 @@ def deliver(alias: str, *, seconds: float | None = None) -> Summary:
         finally:
             health.free_slot(slot)
         # Look again after leaving: whoever found every slot taken a moment ago went away, trusting us. What is due
-        # but could not be claimed is being written just now, and announced by that.
-        if not run.claimed or not ledger.due_targets([alias]):
+        # but twice could not be claimed is being written just now, and announced by that.
+        empty = 0 if run.claimed else empty + 1
+        if run.suspended or empty == 2 or not ledger.due_targets([alias]):
             return summary
         if time.monotonic() >= end:
             wake.wake([alias])
@@ -84,12 +88,14 @@ def _take_slot(target: Target, slot: UUID) -> bool:
     """Become one of the workers busy with *target*: beside another one only if that leaves work lying.
 
     A worker at a host that hangs has claimed all there is, and waits. A second one could only wait with it, and the
-    two of them may be all that there are.
+    two of them may be all that there are. Nor is there help to be given where the last request failed.
     """
     seconds = config().lease_seconds
     if health.take_slot(target.alias, 1, slot, seconds):
         return True
-    if target.workers == 1 or not ledger.due_targets([target.alias], for_seconds=_LYING):
+    if target.workers == 1 or health.has_failed(target.alias):
+        return False
+    if not ledger.due_targets([target.alias], for_seconds=_LYING):
         return False
     return health.take_slot(target.alias, target.workers, slot, seconds)
 
@@ -114,6 +120,7 @@ class _Run:
         #: Outcomes whose rows a site's transaction held.
         self.unsettled: list[Outcome] = []
         self.leases: dict[Lease, set[int]] = {}
+        self.begun_in_time: list[Lease] = []
         self.renewed = self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
 
@@ -125,7 +132,7 @@ class _Run:
                 # At half: the next batch is fetched while the rest of this one is sent.
                 if self.in_hand <= self.conf.batch_size // 2 and not self.suspended:
                     now = time.monotonic()
-                    if (more or now - self.looked >= _LOOK_AGAIN) and now < end:
+                    if (more or now - self.looked >= _LOOK_AGAIN) and self._may_go_on(in_time=now < end):
                         more = self._claim()
                 if not self.in_hand:
                     break
@@ -140,6 +147,15 @@ class _Run:
                 self.to_send.put(None)
             for thread in self.threads:
                 thread.join()
+
+    def _may_go_on(self, *, in_time: bool) -> bool:
+        """Whether to take more work: until the time is over, and after that as long as what was begun before goes on.
+
+        A long transfer keeps its slot: the threads beside it must not idle while other files wait.
+        """
+        if in_time:
+            self.begun_in_time = list(self.leases)
+        return in_time or any(lease in self.leases for lease in self.begun_in_time)
 
     def _claim(self) -> bool:
         """Take more work. Whether there may be yet more."""
@@ -195,8 +211,8 @@ class _Run:
         waited = time.monotonic() - self.done_since >= _SETTLE_WITHIN
         if (self.done or self.unsettled) and (enough or waited):
             fresh, self.done = self.done, []
-            self._note_health(fresh)
             self.unsettled = self._settle_now(self.unsettled + fresh)
+            self._note_health(fresh)
             self.done_since = time.monotonic()
 
     def _settle_now(self, outcomes: list[Outcome]) -> list[Outcome]:
@@ -204,14 +220,20 @@ class _Run:
         for lease in {outcome.claim.lease: None for outcome in outcomes}:
             mine = [o for o in outcomes if o.claim.lease is lease]
             sent = [o for o in mine if o.sent]
-            if len(sent) < len(mine):
-                ledger.release(lease, [o.claim.id for o in mine if not o.sent])
-            remaining = ledger.settle(lease, sent)
+            try:
+                if len(sent) < len(mine):
+                    ledger.release(lease, [o.claim.id for o in mine if not o.sent])
+                remaining = ledger.settle(lease, sent)
+            except DatabaseError as error:
+                # The target has the files: try again, for as long as the leases last. If the database did commit,
+                # settling once more finds the leases gone, and that is a doubt, not a loss.
+                self._note_trouble(error)
+                remaining = mine
             left += remaining
             self.leases[lease] -= {o.claim.id for o in mine} - {o.claim.id for o in remaining}
             if not self.leases[lease]:
                 del self.leases[lease]
-            _tell([o for o in sent if o not in remaining])
+            tell([o for o in sent if o not in remaining])
         return left
 
     def _settle_the_rest(self) -> None:
@@ -224,9 +246,19 @@ class _Run:
     def _renew(self) -> None:
         if time.monotonic() - self.renewed >= self.conf.lease_seconds / 3:
             self.renewed = time.monotonic()
-            for lease, ids in self.leases.items():
-                ledger.renew(lease, ids)
-            health.renew_slot(self.slot, self.conf.lease_seconds)
+            try:
+                for lease, ids in self.leases.items():
+                    ledger.renew(lease, ids)
+                health.renew_slot(self.slot, self.conf.lease_seconds)
+            except DatabaseError as error:
+                # What is being sent goes on until its lease ends; there is time for another try before that.
+                self._note_trouble(error)
+
+    def _note_trouble(self, error: DatabaseError) -> None:
+        log.warning("ledger unavailable", extra={"target": self.target.alias, "error": type(error).__name__})
+        connection = database.connection()
+        if not connection.in_atomic_block:
+            connection.close()
 
     def _note_health(self, outcomes: list[Outcome]) -> None:
         failures = [o.error for o in outcomes if isinstance(o.error, Unavailable)]
@@ -238,35 +270,20 @@ class _Run:
                 self._suspect()
 
     def _suspect(self) -> None:
-        """Ask the target itself whether it is down: some files may be refused by one that is well."""
-        reason = is_answering(self.target.alias)
-        if not reason:
-            health.note_success(self.target.alias)
-            return
+        """End this run; and if the target does not even answer its probe, it is down.
+
+        If it does, some files may be refused by a target that is well, or it hangs on all of them: what waits goes
+        back, as it came, and is taken up again by the sweep.
+        """
         self.suspended = True
-        health.mark_down(self.target.alias, reason)
-        # No attempt is spent on what waits: it goes back as it came.
+        reason = is_answering(self.target.alias)
+        if reason:
+            health.mark_down(self.target.alias, reason)
+        # No attempt is spent on what waits.
         while True:
             try:
                 claim = self.to_send.get_nowait()
             except Empty:
                 return
             if claim is not None:
-                self.sent.put(Outcome(claim, LeaseEnded("the target is down"), sent=False))
-
-
-def _tell(outcomes: list[Outcome]) -> None:
-    """Send the signals that somebody listens to."""
-    if not outcomes or not any(
-        s.has_listeners(Replica) for s in (signals.replica_synced, signals.replica_failed, signals.file_synced)
-    ):
-        return
-    versions = {o.claim.id: o.claim.version for o in outcomes}
-    failures = {o.claim.id for o in outcomes if o.error is not None}
-    for replica in Replica.objects.filter(pk__in=versions).select_related("file"):
-        if replica.status == Replica.Status.SYNCED and replica.version == versions[replica.pk]:
-            signals.replica_synced.send_robust(sender=Replica, replica=replica)
-            if not Replica.objects.backlog().filter(file=replica.file_id).exists():
-                signals.file_synced.send_robust(sender=Replica, file=replica.file)
-        elif replica.status == Replica.Status.FAILED and replica.pk in failures:
-            signals.replica_failed.send_robust(sender=Replica, replica=replica)
+                self.sent.put(Outcome(claim, LeaseEnded("too many failures before its turn came"), sent=False))

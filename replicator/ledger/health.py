@@ -1,4 +1,4 @@
-"""The only module that writes the targets' health, and who may be busy with them."""
+"""The only module that writes what is known of the targets themselves: their health, and who is busy with them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def suspects() -> set[str]:
     """Aliases of the targets that are marked down, or whose last request failed."""
     states = TargetState.objects.using(database.alias())
     return set(states.filter(Q(state=State.DOWN) | Q(failures__gt=0)).values_list("target", flat=True))
+
+
+def has_failed(target: str) -> bool:
+    """Whether the last that was heard of *target* is a failure."""
+    return TargetState.objects.using(database.alias()).filter(target=target, failures__gt=0).exists()
 
 
 def is_down(target: str) -> bool:

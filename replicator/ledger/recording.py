@@ -59,7 +59,7 @@ def record_new(writes: Sequence[Write], targets: Sequence[str]) -> int:
     """
     now = timezone.now()
     with transaction.atomic(using=database.alias(), savepoint=False):
-        # In the order of the names, as every other writer of several rows: no two wait for each other.
+        # In the order of the names, so that two of these never wait for each other.
         ids = _upsert_files(sorted(writes, key=lambda w: (w.storage, w.name)), now, "skip")
         _upsert_replicas(ids, targets, now)
     return len(ids)
@@ -76,9 +76,14 @@ def is_recorded(storage: str, name: str) -> bool:
 def hold(storage: str, name: str) -> Iterator[MediaFile | None]:
     """Be alone with a name: no one records a write of it while the block runs. Gives its row, if there is one.
 
-    For short work on local files. The row of an unknown name exists for the length of the block only.
+    For short work on local files. The row of an unknown name exists for the length of the block only. Raises
+    ``OperationalError`` if a transaction of the site has the name for longer than this can wait.
     """
+    alone = not database.connection().in_atomic_block
     with transaction.atomic(using=database.alias()):
+        if alone and database.connection().vendor == "postgresql":
+            with database.connection().cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '1s'")
         now = timezone.now()
         stand_in = Write(storage, name, deleted=True)
         # An INSERT is what makes two sessions meet over a row that does not exist yet, and, being a write,

@@ -7,7 +7,8 @@ import logging
 import mimetypes
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, storages
 from django.core.files.utils import validate_file_name
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils._os import safe_makedirs
 from django.utils.deconstruct import deconstructible
 from django.utils.functional import cached_property
@@ -225,7 +226,7 @@ class ReplicatedStorage(FileSystemStorage):
                 with ledger.hold(self.alias, entries[0].name) as row:
                     wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
                     local.restore(entries, wanted, row.version if row else None)
-            except OSError as error:  # one that needs a person must not keep the others
+            except (OSError, DatabaseError) as error:  # one that waits, or needs a person, must not keep the others
                 facts = {"storage": self.alias, "file": entries[0].name, "error": str(error)}
                 log.error("local clean-up failed", extra=facts)  # noqa: TRY400  # the message says where
             else:
@@ -283,7 +284,10 @@ def _explained(error: OSError, location: str) -> OSError:
     return error
 
 
-def replicated_storages() -> Iterable[ReplicatedStorage]:
-    """Those in ``STORAGES`` that replicate."""
-    known: Iterable[Any] = (storages[alias] for alias in storages.backends)
-    return (storage for storage in known if isinstance(storage, ReplicatedStorage))
+def replicated_storages() -> Iterator[ReplicatedStorage]:
+    """Those in ``STORAGES`` that replicate. One that can't be made is passed over: a check says what it lacks."""
+    for alias in storages.backends:
+        with suppress(ImproperlyConfigured, ImportError, TypeError, ValueError):
+            storage: Any = storages[alias]
+            if isinstance(storage, ReplicatedStorage):
+                yield storage

@@ -40,7 +40,7 @@ The exit code is 1 if one does not answer.
             if reason:
                 silent += 1
                 out.write(f"{target}: no answer: {reason}")
-            elif health.is_down(target) and delivery.probe(target):
+            elif health.is_down(target) and delivery.probe(target)[target]:
                 out.write(f"{target}: answers; it was down, and is up now")
             else:
                 out.write(f"{target}: answers")
