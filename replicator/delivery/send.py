@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
@@ -29,7 +30,7 @@ def send(target: Target, claim: Claim) -> Outcome:
             target.delete(file)
         else:
             _put(target, file, storage, claim)
-    except (LocalMissing, DeliveryError) as error:
+    except DeliveryError as error:
         return Outcome(claim, error)
     except Exception as error:  # one target's defect must not end the run for the other files
         # The message stays out: it may hold a URL with a password. Where it happened is enough to find it.
@@ -67,7 +68,18 @@ def _target_file(storage: Storage, claim: Claim) -> TargetFile:
         sha256=claim.sha256,
         content_type=claim.content_type,
         mogile_class=claim.mogile_class,
+        may_send=_while_live(claim),
     )
+
+
+def _while_live(claim: Claim) -> Callable[[], None]:
+    """An operation is several requests: the lease may end between them."""
+
+    def may_send() -> None:
+        if not claim.live():
+            raise LeaseEnded("the lease ended between two requests")
+
+    return may_send
 
 
 @lru_cache(maxsize=64)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import posixpath
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from django.core.checks import CheckMessage
 
 from replicator.errors import Refused
+
+
+def always() -> None:
+    """The ``may_send`` of who may send at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class TargetFile:
     """Lower-case hex; empty if unknown."""
     content_type: str = "application/octet-stream"
     mogile_class: str = ""
+    may_send: Callable[[], None] = field(default=always, compare=False, repr=False)
+    """Called before each request that changes something; raises if the worker may no longer send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,10 @@ class Target(ABC):
 
     One instance per alias and process, used by several threads at once. Every method either succeeds, as its
     docstring says, or raises ``Unavailable``, ``Refused`` or ``Corrupt``; every network call has a time limit.
+
+    ``put`` and ``delete`` call ``file.may_send()`` before each request that changes something, also the second and
+    third of an operation, and let go on what it raises: by then another worker may be sending a newer version.
+    Only cleaning up what nobody else can know of (a temporary file of one's own) goes without.
     """
 
     #: Files in flight at once in one worker process, unless the option ``concurrency`` says otherwise.

@@ -99,7 +99,7 @@ class WebDAVTarget(Target):
             self._put(temporary, file, content)
             # MOVE replaces a folder as it does a file, with all that is in it.
             self._server.has_file(path)
-            self._server.move(temporary, path)
+            self._server.move(temporary, path, file)
             self._verify_size(path, self._look(path), content.size)
         except BaseException:
             with contextlib.suppress(TargetError):
@@ -114,7 +114,8 @@ class WebDAVTarget(Target):
         """
         path = self._server.path_of(file)
         if self._server.has_file(path):
-            expect("DELETE", path, self._server.send("DELETE", path), {200, 204, *ABSENT})
+            answer = self._server.send("DELETE", path, may_send=file.may_send)
+            expect("DELETE", path, answer, {200, 204, *ABSENT})
 
     def stat(self, file: TargetFile) -> Stat | None:
         path = self._server.path_of(file)
@@ -155,11 +156,11 @@ class WebDAVTarget(Target):
         folder = path.rpartition("/")[0]
         if body is None and folder not in self._folders:
             # To learn that the folder misses from the answer to a gigabyte costs a gigabyte.
-            self._server.make_folders(path)
+            self._server.make_folders(path, file)
         answers = self._send(path, file, content, body)
         if answers[0].status in MAYBE_NO_FOLDER:
             self._folders.discard(folder)
-            made = self._server.make_folders(path)
+            made = self._server.make_folders(path, file)
             # 409 says that a folder missed, and another thread may have made it meanwhile.
             if made or body is not None or answers[0].status == 409:
                 answers = self._send(path, file, content, body)
@@ -174,8 +175,8 @@ class WebDAVTarget(Target):
     def _send(self, path: str, file: TargetFile, content: Content, body: bytes | None) -> list[Answer]:
         """The answer to PUT, and if it went out with that, to HEAD."""
         if body is not None:
-            return self._server.put_whole(path, file.content_type, body)
-        return [self._server.put_stream(path, file.content_type, content)]
+            return self._server.put_whole(path, file, body)
+        return [self._server.put_stream(path, file, content)]
 
     def _look(self, path: str) -> Answer:
         return self._server.send("HEAD", path, changes=False)

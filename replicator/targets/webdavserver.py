@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
 from replicator.errors import Refused
-from replicator.targets.base import Content, Reader, TargetFile, safe_name
+from replicator.targets.base import Content, Reader, TargetFile, always, safe_name
 from replicator.targets.httpanswer import Answer, HTTPError, NoAnswer
 from replicator.targets.httperrors import failure, silence
 from replicator.targets.httppool import Client
@@ -46,22 +46,32 @@ class WebDAVServer:
             raise Refused(f"{name!r} is not a name that can be sent: it is not Unicode") from None
 
     def send(
-        self, method: str, path: str, *, changes: bool = True, extra: bytes = b"", quick: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        changes: bool = True,
+        extra: bytes = b"",
+        quick: bool = False,
+        may_send: Callable[[], None] = always,
     ) -> Answer:
         """The answer to one request without a body.
 
         *changes*: whether it could take effect later, if no answer came. *quick*: wait 3 seconds at most.
+        *may_send*: called before it goes out, each time.
         """
         client = self._prober if quick and self._prober else self._ready()
         try:
+            may_send()
             answer = client.request(self._head(method, path, extra), method)
             if answer.status == 401 and self._auth.challenged(answer):
+                may_send()
                 answer = client.request(self._head(method, path, extra), method)
         except HTTPError as error:
             raise silence(method, path, error, changes=changes) from None
         return answer
 
-    def put_whole(self, path: str, content_type: str, body: bytes) -> list[Answer]:
+    def put_whole(self, path: str, file: TargetFile, body: bytes) -> list[Answer]:
         """PUT, and HEAD in the same send: a round trip less.
 
         One answer or two: a server that closes the connection after the first answers no more. The order is
@@ -71,7 +81,8 @@ class WebDAVServer:
         self._meet(path)
         try:
             for _ in range(2):
-                put = self._head("PUT", path, _content_fields(content_type, len(body)))
+                put = self._head("PUT", path, _content_fields(file.content_type, len(body)))
+                file.may_send()
                 answers = client.exchange(put + body + self._head("HEAD", path), ("PUT", "HEAD"))
                 if answers[0].status != 401 or not self._auth.challenged(answers[0]):
                     break
@@ -81,14 +92,15 @@ class WebDAVServer:
             raise silence("PUT", path, error, changes=True) from None
         return answers
 
-    def put_stream(self, path: str, content_type: str, content: Content) -> Answer:
+    def put_stream(self, path: str, file: TargetFile, content: Content) -> Answer:
         """PUT of a content that is read as it is sent, from its start."""
         client = self._ready()
         self._meet(path)
         try:
             for _ in range(2):
                 content.seek(0)
-                head = self._head("PUT", path, _content_fields(content_type, content.size))
+                head = self._head("PUT", path, _content_fields(file.content_type, content.size))
+                file.may_send()
                 answer = client.upload(head, content)
                 if answer.status != 401 or not self._auth.challenged(answer):
                     break
@@ -110,7 +122,7 @@ class WebDAVServer:
         except HTTPError as error:
             raise silence("GET", path, error, changes=False) from None
 
-    def make_folders(self, path: str) -> bool:
+    def make_folders(self, path: str, file: TargetFile) -> bool:
         """Make the folders that miss between the server's URL and *path*. True if one was made.
 
         What is refused here shows in the answer to the PUT that follows.
@@ -120,7 +132,7 @@ class WebDAVServer:
         made = False
         while len(folder) > len(self.path):
             # nginx answers 409 to a MKCOL without the slash.
-            status = self.send("MKCOL", f"{folder}/", changes=False).status
+            status = self.send("MKCOL", f"{folder}/", changes=False, may_send=file.may_send).status
             if status != 409:
                 made = status in (200, 201)
                 break
@@ -128,18 +140,19 @@ class WebDAVServer:
             folder = folder.rpartition("/")[0]
         # 405: it exists (RFC 4918, section 9.3.1), made by another thread a moment ago.
         while missing:
-            status = self.send("MKCOL", f"{missing.pop()}/", changes=False).status
+            status = self.send("MKCOL", f"{missing.pop()}/", changes=False, may_send=file.may_send).status
             if status not in (200, 201, 405):
                 break
             made = made or status != 405
         return made
 
-    def move(self, source: str, path: str) -> None:
+    def move(self, source: str, path: str, file: TargetFile) -> None:
         """Give a file another name, replacing what has that name: also a folder, with all that is in it."""
         origin = self._ready().origin
         # Apache takes only an absolute URL.
         extra = f"Destination: {origin.scheme}://{origin.netloc}{path}\r\nOverwrite: T\r\n"
-        expect("MOVE", source, self.send("MOVE", source, extra=extra.encode()), {200, 201, 204})
+        answer = self.send("MOVE", source, extra=extra.encode(), may_send=file.may_send)
+        expect("MOVE", source, answer, {200, 201, 204})
 
     def has_file(self, path: str) -> bool:
         """False if nothing is there, True if a file is; ``Refused`` if a folder is.

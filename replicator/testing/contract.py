@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -45,10 +46,10 @@ class TargetContract:
 
     # Helpers, for further tests too.
 
-    def file(self, name: str, data: bytes = b"", **more: str) -> TargetFile:
+    def file(self, name: str, data: bytes = b"") -> TargetFile:
         """A file of this name; a fixed prefix, so that it is tested too."""
         sha256 = hashlib.sha256(data).hexdigest()
-        return TargetFile("default", name, prefix="/media/up loads/", size=len(data), sha256=sha256, **more)
+        return TargetFile("default", name, prefix="/media/up loads/", size=len(data), sha256=sha256)
 
     def put(self, name: str, data: bytes) -> TargetFile:
         file = self.file(name, data)
@@ -289,6 +290,26 @@ class TargetContract:
                 with raises(LocalChanged):
                     self.target.put(self.file("kept.bin"), BytesContent(bytes(size), size=claimed))
                 self._stays("kept.bin", b"old")
+
+    def test_nothing_changes_once_the_worker_may_not_send(self) -> None:
+        """Promise 2: ``may_send`` is asked before each change; what it raises arrives as it was raised."""
+        error = ForeignError("the lease ended")
+
+        def may_not() -> None:
+            raise error
+
+        for size in (1000, 300_000):
+            for name, old in (("kept.bin", b"old"), ("never.bin", None)):
+                if old is not None:
+                    self.put(name, old)
+                file = replace(self.file(name, bytes(size)), may_send=may_not)
+                with raises(ForeignError) as caught:
+                    self.target.put(file, BytesContent(bytes(size)))
+                assert caught == [error]
+                self._stays(name, old)
+        with raises(ForeignError):
+            self.target.delete(replace(self.put("kept.bin", b"old"), may_send=may_not))
+        self._stays("kept.bin", b"old")
 
     def _stays(self, name: str, old: bytes | None) -> None:
         # A server notices a lost connection in its own time.

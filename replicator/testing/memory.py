@@ -90,6 +90,7 @@ class MemoryTarget(Target):
         return path
 
     def _write(self, operation: str, file: TargetFile, effect: Callable[[], object]) -> None:
+        file.may_send()
         with self._lock:
             if self.hold:
                 self.hold -= 1
