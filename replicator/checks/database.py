@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django import VERSION
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 
@@ -15,10 +16,12 @@ from replicator.ledger import database
 from replicator.models import MediaFile, Replica, Slot, TargetState
 
 _OLDEST_SQLITE = (3, 35)
+#: psycopg.IsolationLevel.READ_COMMITTED, which a site on SQLite need not have installed.
+_READ_COMMITTED = 2
 
 
 def problems() -> Iterator[CheckMessage]:
-    """E010: a kind that has not what the ledger needs. E011: an old SQLite. E014, W020: where a router puts it."""
+    """E010: a kind that has not what the ledger needs. E014, W020: where a router puts it. W022: local times."""
     alias = database.alias()
     elsewhere = {m.__name__: router.db_for_write(m) for m in (Replica, TargetState, Slot)}
     others = {name: where for name, where in elsewhere.items() if where != alias}
@@ -51,10 +54,18 @@ def problems() -> Iterator[CheckMessage]:
             hint=f"Keep it where the models are that have files; or save inside transaction.atomic({alias!r}).",
             id="replicator.W020",
         )
+    if not settings.USE_TZ:
+        yield Warning(
+            "USE_TZ is False: the ledger's times are local, and when the clocks go back, nothing is due for an hour.",
+            hint="Write USE_TZ = True.",
+            id="replicator.W022",
+        )
     connection: Any = connections[alias]
     if connection.vendor == "sqlite":
         yield from _problems_of_sqlite(alias, connection.settings_dict)
-    elif connection.vendor != "postgresql":
+    elif connection.vendor == "postgresql":
+        yield from _problems_of_postgresql(alias, connection.settings_dict)
+    else:
         yield Error(
             f"DATABASES[{alias!r}] is {connection.display_name}, which the ledger can't use: it needs partial "
             "indexes, and upserts that say what they wrote.",
@@ -63,15 +74,28 @@ def problems() -> Iterator[CheckMessage]:
         )
 
 
-def _problems_of_sqlite(alias: str, settings: dict[str, Any]) -> Iterator[CheckMessage]:
-    """W012: transactions that fail instead of waiting. W013: readers that wait for writers."""
+def _problems_of_postgresql(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
+    """E021: saves that fail because workers are at work."""
+    level = entry.get("OPTIONS", {}).get("isolation_level")
+    # A member of psycopg's IsolationLevel, or its number.
+    if level is not None and int(level) != _READ_COMMITTED:
+        where = f'DATABASES[{alias!r}]["OPTIONS"]["isolation_level"]'
+        yield Error(
+            f"{where} is not READ COMMITTED: saves would fail, not serializable, while workers settle the same rows.",
+            hint=f"Remove {where}; raise the level in those transactions that need it.",
+            id="replicator.E021",
+        )
+
+
+def _problems_of_sqlite(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
+    """E011: an old one. W012: transactions that fail instead of waiting. W013: readers that wait for writers."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         yield Error(
             f"SQLite is {sqlite3.sqlite_version}; the ledger needs 3.35 or later (RETURNING).",
             hint="Use a newer SQLite (or Python), or PostgreSQL.",
             id="replicator.E011",
         )
-    name, options = str(settings["NAME"]), settings.get("OPTIONS", {})
+    name, options = str(entry["NAME"]), entry.get("OPTIONS", {})
     if ":memory:" in name or "mode=memory" in name:
         return  # one process, which waits for nobody
     where = f'DATABASES[{alias!r}]["OPTIONS"]'

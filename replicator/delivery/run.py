@@ -120,7 +120,7 @@ class _Run:
         #: Outcomes whose rows a site's transaction held.
         self.unsettled: list[Outcome] = []
         self.leases: dict[Lease, set[int]] = {}
-        self.begun_in_time: list[Lease] = []
+        self.begun_in_time: list[Lease] | None = None
         self.renewed = self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
 
@@ -154,8 +154,10 @@ class _Run:
         A long transfer keeps its slot: the threads beside it must not idle while other files wait.
         """
         if in_time:
+            return True
+        if self.begun_in_time is None:
             self.begun_in_time = list(self.leases)
-        return in_time or any(lease in self.leases for lease in self.begun_in_time)
+        return any(lease in self.leases for lease in self.begun_in_time)
 
     def _claim(self) -> bool:
         """Take more work. Whether there may be yet more."""

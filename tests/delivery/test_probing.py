@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from replicator import delivery, tasks, wake
+from replicator import delivery, tasks
 from replicator.errors import Unavailable
 from replicator.models import Replica, TargetState
 from replicator.targets import get_target
 from replicator.testing import MemoryTarget
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def target(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryTarget:
-    settings.MEDIA_ROOT = str(tmp_path)
-    settings.REPLICATOR = {
-        "TARGETS": {"media1": {"BACKEND": "replicator.testing.MemoryTarget"}},
-        "DOWN_AFTER": 3,
-    }
-    monkeypatch.setattr(wake, "announce", lambda targets: None)
-    monkeypatch.setattr(wake, "wake", lambda targets: True)
-    target = get_target("media1")
-    assert isinstance(target, MemoryTarget)
-    return target
 
 
 def state() -> TargetState:

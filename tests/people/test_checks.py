@@ -22,7 +22,7 @@ from django.db import connections
 from replicator.checks import celery as celery_checks
 from replicator.checks import check
 from replicator.checks import database as database_checks
-from replicator.checks.database import _problems_of_sqlite
+from replicator.checks.database import _problems_of_postgresql, _problems_of_sqlite
 from replicator.storage import ReplicatedStorage
 from replicator.testing import MemoryTarget
 from tests.people.conftest import BACKEND, TARGETS
@@ -325,7 +325,7 @@ def test_mysql_and_oracle_are_refused(site: ReplicatedStorage, monkeypatch: pyte
             "and upserts that say what they wrote. | Use PostgreSQL, or SQLite on a single machine."
         ]
     monkeypatch.setattr(
-        database_checks, "connections", {"default": SimpleNamespace(vendor="postgresql", display_name="PostgreSQL")}
+        database_checks, "connections", {"default": SimpleNamespace(vendor="postgresql", settings_dict={})}
     )
     assert found() == []
 
@@ -341,6 +341,21 @@ def test_an_old_sqlite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         "replicator.E011: SQLite is 3.34.1; the ledger needs 3.35 or later (RETURNING). "
         "| Use a newer SQLite (or Python), or PostgreSQL."
     ]
+
+
+def test_a_higher_isolation_level_is_refused() -> None:
+    """Every save that meets a settling worker would fail."""
+    assert list(_problems_of_postgresql("default", {"OPTIONS": {}})) == []
+    assert list(_problems_of_postgresql("default", {"OPTIONS": {"isolation_level": 2}})) == []
+    (message,) = _problems_of_postgresql("default", {"OPTIONS": {"isolation_level": 3}})
+    assert message.id == "replicator.E021"
+    assert message.msg.startswith('DATABASES[\'default\']["OPTIONS"]["isolation_level"] is not READ COMMITTED')
+
+
+def test_local_times_are_warned_of(site: ReplicatedStorage, settings: Any) -> None:
+    """When the clocks go back, an hour comes twice: leases and retries would wait for the second one."""
+    settings.USE_TZ = False
+    assert "replicator.W022" in [message.split(":")[0] for message in found()]
 
 
 @pytest.mark.skipif(django.VERSION < (5, 1), reason="no such options")
@@ -397,7 +412,9 @@ def test_a_router_that_tears_the_ledger_apart(
 ) -> None:
     settings.DATABASE_ROUTERS = ["tests.people.test_checks.Router"]
     monkeypatch.setattr(
-        database_checks, "connections", {"ledger": SimpleNamespace(vendor="postgresql"), "default": None}
+        database_checks,
+        "connections",
+        {"ledger": SimpleNamespace(vendor="postgresql", settings_dict={}), "default": None},
     )
     monkeypatch.setattr(Router, "write", {"Replica": "ledger"})
     assert found() == ["replicator.E014: DATABASE_ROUTERS put MediaFile into 'default' and Replica into 'ledger'."]
@@ -483,9 +500,9 @@ def test_celery_settings_that_break_promises(
 
 def test_a_beat_that_would_send_nothing(site: ReplicatedStorage, app: Celery, settings: Any) -> None:
     settings.USE_TZ = False
-    assert found() == []
+    assert [message.split(":")[0] for message in found()] == ["replicator.W022"]
     app.conf.enable_utc = False
-    assert found() == [
+    assert [message for message in found() if "W022" not in message] == [
         "replicator.W018: USE_TZ is False and Celery's enable_utc too: in some zones beat then sends nothing, "
         "and says nothing."
     ]

@@ -245,6 +245,18 @@ def test_a_rolled_back_overwrite_of_a_file_from_elsewhere_gives_it_back(
     assert everything(media_root) == {"a.txt": b"from elsewhere"}
 
 
+def test_a_rolled_back_overwrite_of_a_file_changed_by_hand_gives_that_back(
+    storage: ReplicatedStorage, media_root: Path, tidy_now: Callable[[], int]
+) -> None:
+    """The ledger's own bytes are nowhere here; what was there before the overwrite is the last copy of something."""
+    write(storage, "a.txt", b"recorded")
+    (media_root / "a.txt").unlink()
+    (media_root / "a.txt").write_bytes(b"put there by hand")
+    rolled_back(lambda: write(storage, "a.txt", b"rolled back"))
+    tidy_now()
+    assert everything(media_root) == {"a.txt": b"put there by hand"}
+
+
 def test_a_rolled_back_delete_of_a_file_from_elsewhere_leaves_it(
     storage: ReplicatedStorage, media_root: Path, tidy_now: Callable[[], int]
 ) -> None:

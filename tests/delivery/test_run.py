@@ -1,0 +1,83 @@
+"""What one run at a target does when something else goes wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import OperationalError, connection
+
+from replicator import delivery, ledger, tasks
+from replicator.models import Replica
+from replicator.testing import MemoryTarget
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_database_that_fails_once_costs_no_second_transfer(
+    target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1: the target has the files; that the database does not know it yet is no reason to send them again."""
+    real, failures = ledger.settle, [OperationalError("server closed the connection unexpectedly")]
+
+    def settle(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(ledger, "settle", settle)
+    for number in range(20):
+        default_storage.save(f"{number}.txt", ContentFile(b"1"))
+    assert delivery.deliver("media1").put == 20
+    assert len(target.operations) == 20
+    assert set(Replica.objects.values_list("status", "doubt", "lease")) == {("synced", False, None)}
+
+
+def test_small_files_go_on_beside_a_transfer_that_outlasts_the_run(target: MemoryTarget) -> None:
+    """Promise 7, within a target: a long transfer keeps one thread, not the whole target."""
+    going, release = threading.Event(), threading.Event()
+
+    def slow(operation: str, file: Any) -> None:
+        if file.name == "large.bin":
+            going.set()
+            assert release.wait(30)
+
+    target.before = slow
+
+    def run() -> None:
+        try:
+            delivery.deliver("media1", seconds=0.2)
+        finally:
+            connection.close()
+
+    default_storage.save("large.bin", ContentFile(b"large"))
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert going.wait(10)
+        time.sleep(0.5)
+        default_storage.save("small.txt", ContentFile(b"small"))
+        end = time.monotonic() + 10
+        while "media/small.txt" not in target.files:
+            assert time.monotonic() < end, "the small file waits for the large one"
+            time.sleep(0.02)
+        assert "media/large.bin" not in target.files
+    finally:
+        release.set()
+        thread.join()
+    assert delivery.deliver("media1").put == 0
+    assert set(Replica.objects.values_list("status", flat=True)) == {"synced"}
+
+
+def test_pruning_passes_over_a_storage_that_can_not_be_made(target: MemoryTarget, settings: Any) -> None:
+    """A project without static files has Django's own entry for them in STORAGES, which can't be made."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "broken": {"BACKEND": "nowhere.Storage"},
+        "staticfiles": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"unknown": 1}},
+    }
+    assert tasks.prune() == {"tombstones": 0, "leftovers": 0}
