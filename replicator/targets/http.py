@@ -19,6 +19,8 @@ from replicator.targets.httpanswer import MAX_HEAD, Answer, Body, Chunked, NoAns
 CHUNK, PIECE = 1024 * 1024, 256 * 1024
 #: The most that is kept of an answer's body, unless it is streamed.
 MAX_BODY = 64 * 1024
+#: Bytes per second, below which such a body is given up; servers send less than a kilobyte.
+BODY_RATE = 16 * 1024
 
 
 class Connection:
@@ -172,7 +174,7 @@ class Connection:
         status = answer.status
         if method == "HEAD" or status == 204 or status == 304 or answer.headers.get(b"content-length") == b"0":
             return answer
-        body = self._body(method, answer, Patience(self.timeout, MAX_BODY))
+        body = self._body(method, answer, Patience(self.timeout, BODY_RATE))
         answer.body = body.read(MAX_BODY)
         if not body.ended:
             self.keep = False
@@ -180,22 +182,29 @@ class Connection:
 
     def _head(self, *, sent: bool = True) -> Answer:
         """Status line and header fields of the next answer that is final (RFC 9110, section 15.2)."""
+        deadline = 0.0
         while True:
             data = self._buffer
-            deadline = 0.0
             while (end := data.find(b"\r\n\r\n")) < 0:
                 if len(data) > MAX_HEAD:
                     raise NoAnswer(f"{self.where} sent a head of more than {MAX_HEAD} bytes", sent=sent)
-                # The clock is looked at only if the head comes in pieces.
-                if data:
-                    deadline = deadline or monotonic() + self.timeout
-                    if monotonic() > deadline:
-                        raise NoAnswer(f"{self.where} did not end its answer in {self.timeout:g} s", sent=sent)
+                # The clock is looked at only if the head comes in pieces, or after another.
+                if data or deadline:
+                    deadline = self._in_time(deadline, sent=sent)
                 data += self._recv(sent=sent)
             self._buffer = data[end + 4 :]
             answer = self._parse(data[:end], sent=sent)
             if answer.status >= 200:
                 return answer
+            # 102 Processing can go on forever: one time limit for all that is not final.
+            deadline = self._in_time(deadline, sent=sent)
+
+    def _in_time(self, deadline: float, *, sent: bool) -> float:
+        """*deadline*, which is still ahead; 0: it starts now."""
+        now = monotonic()
+        if deadline and now > deadline:
+            raise NoAnswer(f"{self.where} did not end its answer in {self.timeout:g} s", sent=sent)
+        return deadline or now + self.timeout
 
     def _parse(self, head: bytes, *, sent: bool) -> Answer:
         lines = head.split(b"\r\n")

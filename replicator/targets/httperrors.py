@@ -26,6 +26,9 @@ CURES = {
     422: "it does not take this file",
     501: "it does not know this method: enable WebDAV for this path",
 }
+#: What stands before the server gave up waiting for it, which may still be at work: 502, 504 (RFC 9110), and what
+#: Cloudflare says when the server answered nonsense, or nothing after the connection was made.
+UNANSWERED = {502, 504, 520, 522, 524}
 #: Only time cures these 4xx: too slow, too early, too many, locked.
 PASSING = {408, 423, 425, 429}
 
@@ -36,8 +39,7 @@ def failure(method: str, path: str, answer: Answer) -> TargetError:
     what = f"{status} to {method} {path}"
     if status == 507:
         return Unavailable(f"{what}: its disk is full", status=status, retry_after=_retry_after(answer))
-    if status in (502, 504):
-        # What stands before the server gave up waiting for it: it may still be at work.
+    if status in UNANSWERED:
         return Unavailable(what, status=status, doubt=True, retry_after=_retry_after(answer))
     if status in PASSING or (status >= 500 and status not in CURES):
         return Unavailable(what, status=status, retry_after=_retry_after(answer))

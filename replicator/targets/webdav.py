@@ -139,10 +139,6 @@ class WebDAVTarget(Target):
     def close(self) -> None:
         self._server.close()
 
-    def patience(self, size: int) -> float:
-        """The most seconds that ``put`` of *size* bytes can take, of a server that is as slow as allowed."""
-        return self._options.patience(size)
-
     def _put(self, path: str, file: TargetFile, content: Content) -> None:
         """PUT to *path*, making folders where they miss, and verify what arrived."""
         sha256 = file.sha256

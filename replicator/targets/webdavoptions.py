@@ -115,12 +115,6 @@ class WebDAVOptions:
             min_rate=self.min_rate,
         )
 
-    def patience(self, size: int) -> float:
-        """The most seconds that putting *size* bytes can take: folders, the upload twice, and verification."""
-        requests = 10
-        bodies = 3 if self.verify == "content" else 2
-        return requests * (self.connect_timeout + 5 * self.read_timeout) + bodies * size / self.min_rate
-
     def authentication(self) -> Auth:
         if self.token:
             return Auth.bearer(self.token)

@@ -148,6 +148,24 @@ def test_an_answer_that_drips_is_given_up(serve: Serve) -> None:
     assert time.monotonic() - begun < 2
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.1, 0.3])
+def test_an_answer_that_is_never_final_is_given_up(serve: Serve, pause: float) -> None:
+    """102 Processing again and again, each in time: no server holds a worker forever."""
+
+    def script(sock: socket.socket) -> None:
+        read_request(sock)
+        while True:
+            sock.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+            time.sleep(pause)
+
+    _, client = serve(script)
+    begun = time.monotonic()
+    with pytest.raises(NoAnswer) as caught:
+        client.request(b"PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "PUT")
+    assert caught.value.sent
+    assert time.monotonic() - begun < 2
+
+
 def test_a_body_that_drips_is_given_up(serve: Serve) -> None:
     """Below the minimum rate, a download ends in bounded time."""
 

@@ -123,7 +123,7 @@ def test_each_status_says_what_happens_next(status: int, error: type[TargetError
             target(server.url).stat(FILE)
 
 
-@pytest.mark.parametrize("status", [502, 504])
+@pytest.mark.parametrize("status", [502, 504, 520, 522, 524])
 def test_a_proxy_that_gave_up_leaves_doubt(status: int) -> None:
     """What stands behind it may still be at work."""
     with RawServer(answers(answer(status), answer(status))) as server:
