@@ -33,7 +33,7 @@ def test_migrate_seeds_the_periodic_tasks() -> None:
         assert entry.enabled
         assert entry.task == name == getattr(tasks, name.removeprefix("replicator.")).name
         assert (entry.interval.every, entry.interval.period) == (schedule.PERIODS[name], "seconds")
-        assert entry.expire_seconds >= 60
+        assert entry.expire_seconds == schedule.PERIODS[name]
 
 
 @pytest.mark.usefixtures("migrated")

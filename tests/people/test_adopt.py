@@ -132,9 +132,10 @@ def test_only_files_are_adopted(site: ReplicatedStorage, tmp_path: Path) -> None
     (root / "link.txt").symlink_to("real/a.txt")
     os.mkfifo(root / "pipe")
     with socket.socket(socket.AF_UNIX) as sock:
+        here = Path.cwd()
         os.chdir(root)  # a unix socket's path is short
         sock.bind("socket")
-        os.chdir("/")
+        os.chdir(here)
         run, notes = adopt(site)
     assert set(MediaFile.objects.values_list("name", flat=True)) == {"real/a.txt", "link.txt"}
     assert set(notes) == {"'out'", "'real/loop'", "'me'", "'nowhere'", "'pipe'", "'socket'"}
@@ -335,7 +336,7 @@ def test_ctrl_c_in_a_terminal_leaves_a_run_that_can_go_on(tmp_path: Path) -> Non
     """The real thing: a process, a signal, and the same command again."""
     (tmp_path / "adopt_settings.py").write_text(SETTINGS)
     media = tmp_path / "media"
-    for n in range(4000):
+    for n in range(12_000):
         path = media / f"{n % 40}" / f"{n}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"%d" % n)
@@ -349,14 +350,15 @@ def test_ctrl_c_in_a_terminal_leaves_a_run_that_can_go_on(tmp_path: Path) -> Non
         return [sys.executable, "-m", "django", *args]
 
     subprocess.run(command("migrate", "-v0"), env=environment, check=True, timeout=120)
-    run = command("replicator", "adopt", "--batch", "20")
+    # Small batches, so that there is time enough to be interrupted.
+    run = command("replicator", "adopt", "--batch", "5")
     process = subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     query = "from replicator.models import MediaFile; print(MediaFile.objects.count())"
     for _ in range(600):
         with sqlite3.connect(tmp_path / "db.sqlite3") as database:
             if database.execute("SELECT count(*) FROM replicator_mediafile").fetchone()[0] >= 100:
                 break
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
@@ -364,4 +366,4 @@ def test_ctrl_c_in_a_terminal_leaves_a_run_that_can_go_on(tmp_path: Path) -> Non
     again = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
     count = subprocess.run(command("shell", "-c", query), env=environment, capture_output=True, text=True, timeout=60)
-    assert count.stdout.split()[-1] == "4000"
+    assert count.stdout.split()[-1] == "12000"
