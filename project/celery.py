@@ -34,7 +34,7 @@ app.conf.update(
     # A lease is short and renewed by the working process for as long as it works, so no task limit has to lie below
     # it: a killed process loses its leases within LEASE_SECONDS, wherever it was. What the limits must leave room
     # for is one whole run: a ``deliver`` claims work for REPLICATOR["RUN_SECONDS"] (240 s) and then only finishes
-    # what it has begun, at worst the largest file at the slowest host. A file that takes longer than that would
+    # what it has begun, at worst the largest file at the slowest host (others beside it). One that takes longer would
     # never arrive. Requests have their own time limits, so these two only end what is truly stuck: the default of
     # six hours is a file of 200 GiB at 10 MiB/s. The soft one comes first and lets the run abort its transfers.
     task_time_limit=HARD_LIMIT,
