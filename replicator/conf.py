@@ -51,7 +51,7 @@ class Config:
     orphan_grace: float = 3600.0
     """Longer than any transaction: how old local leftovers are when they are cleaned up."""
     announce_timeout: float = 1.0
-    """The most that a save waits for the broker."""
+    """The most that publishing a wake-up waits for the broker. No save waits for it."""
     announce_pause: float = 10.0
     """How long a process leaves a broker alone that has just failed it."""
 
