@@ -159,6 +159,11 @@ def config() -> Config:
     return Config(**values)
 
 
+def media_url() -> str:
+    """Where browsers find media: what MogileFS keys leave out of their paths."""
+    return getattr(django_settings, "MOGILEFS_MEDIA_URL", None) or django_settings.MEDIA_URL
+
+
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "REPLICATOR":
         config.cache_clear()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +15,7 @@ from django.utils.module_loading import import_string
 from replicator import legacy
 from replicator.conf import config, nearest
 from replicator.storage.replicated import ReplicatedStorage
+from replicator.targets.base import url_path
 
 _EXAMPLE = '"default": {"BACKEND": "replicator.storage.ReplicatedStorage"}'
 
@@ -152,5 +152,4 @@ def _relation(one: str, other: str) -> str | None:
 
 def _path(storage: ReplicatedStorage) -> str:
     """Where a target keeps this storage's files; without a slash at its end but for the root."""
-    path = unquote(urlsplit(storage.base_url or "/").path).strip("/")
-    return f"/{path}"
+    return url_path(storage.base_url or "/").rstrip("/") or "/"

@@ -6,7 +6,6 @@ import logging
 import traceback
 from collections.abc import Callable
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import InvalidStorageError, Storage, storages
@@ -14,9 +13,11 @@ from django.core.files.storage import InvalidStorageError, Storage, storages
 from replicator.delivery.content import LocalContent
 from replicator.errors import DeliveryError, LeaseEnded, LocalMissing, Refused, Unexpected
 from replicator.ledger import Claim, Outcome
-from replicator.targets.base import Target, TargetFile, safe_name
+from replicator.targets.base import Target, TargetFile, safe_name, url_path
 
 log = logging.getLogger(__name__)
+
+_prefix = lru_cache(maxsize=64)(url_path)
 
 
 def send(target: Target, claim: Claim) -> Outcome:
@@ -28,7 +29,7 @@ def send(target: Target, claim: Claim) -> Outcome:
         file = _target_file(storage, claim)
         if claim.deleted:
             target.delete(file)
-        else:
+        elif not (target.has_classes and claim.confirmed and target.reclass(file)):
             _put(target, file, storage, claim)
     except DeliveryError as error:
         return Outcome(claim, error)
@@ -63,7 +64,7 @@ def _target_file(storage: Storage, claim: Claim) -> TargetFile:
     return TargetFile(
         storage=claim.storage,
         name=safe_name(claim.name),
-        prefix=_path(getattr(storage, "base_url", None) or "/"),
+        prefix=_prefix(getattr(storage, "base_url", None) or "/"),
         size=claim.size,
         sha256=claim.sha256,
         content_type=claim.content_type,
@@ -80,10 +81,3 @@ def _while_live(claim: Claim) -> Callable[[], None]:
             raise LeaseEnded("the lease ended between two requests")
 
     return may_send
-
-
-@lru_cache(maxsize=64)
-def _path(base_url: str) -> str:
-    """The path that browsers use below *base_url*, starting and ending with a slash."""
-    path = unquote(urlsplit(base_url).path).strip("/")
-    return f"/{path}/" if path else "/"

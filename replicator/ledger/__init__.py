@@ -6,7 +6,7 @@ functions named here. All of them are safe to call twice, and in any order.
 
 from replicator.ledger.leases import Batch, Claim, Lease, Outcome, claim, release, renew, settle
 from replicator.ledger.recording import Write, hold, is_recorded, record, record_new
-from replicator.ledger.upkeep import due_targets, hasten, prune, requeue
+from replicator.ledger.upkeep import due_targets, hasten, prune, reclass, requeue
 
 __all__ = [
     "Batch",
@@ -20,6 +20,7 @@ __all__ = [
     "hold",
     "is_recorded",
     "prune",
+    "reclass",
     "record",
     "record_new",
     "release",

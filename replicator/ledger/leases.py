@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import BooleanField, Case, F, Q, When
 from django.utils import timezone
 
 from replicator.conf import config
@@ -25,6 +25,8 @@ from replicator.models import Replica
 from replicator.retry import delay_seconds, is_too_old
 
 Status = Replica.Status
+
+_CONFIRMED = Case(When(version=F("sent"), doubt=False, then=True), default=False, output_field=BooleanField())
 
 #: A worker thinks its lease over a little before the database does.
 _MARGIN = 0.9
@@ -67,6 +69,8 @@ class Claim:
     mogile_class: str
     attempts: int
     since: datetime
+    confirmed: bool
+    """The target is known to hold this version's bytes, so that what is new can only be what else is said of them."""
     lease: Lease
 
     def live(self) -> bool:
@@ -110,7 +114,7 @@ def claim(target: str, limit: int) -> Batch:
         taken = rows.filter(batches.among(ids), lease=lease.token, file__version=F("sent")).order_by("due_at")
         claims = [
             Claim(*values, lease)  # type: ignore[arg-type]  # sent is never null here
-            for values in taken.values_list(
+            for values in taken.annotate(confirmed=_CONFIRMED).values_list(
                 "id",
                 "target",
                 "file_id",
@@ -124,6 +128,7 @@ def claim(target: str, limit: int) -> Batch:
                 "file__mogile_class",
                 "attempts",
                 "since",
+                "confirmed",
             )
         ]
     return Batch(lease, claims)

@@ -59,6 +59,31 @@ def requeue(replicas: QuerySet[Replica]) -> int:
         )
 
 
+def reclass(files: QuerySet[MediaFile], mogile_class: str, targets: Iterable[str], *, batch: int = 1_000) -> int:
+    """Give the living ones among *files* another class, and make their replicas at *targets* pending, due now.
+
+    The number of files. The version stays: the bytes are the same, and whoever has confirmed them need not get them
+    again. As after a write, a worker that is sending just now finds its ``sent`` emptied. Passes over what a
+    transaction of the site is just writing.
+    """
+    rows = MediaFile.objects.using(database.alias())
+    chosen = rows.filter(pk__in=files.values("pk"), deleted=False).exclude(mogile_class=mogile_class).order_by("pk")
+    total = 0
+    after = 0
+    while True:
+        with transaction.atomic(using=database.alias()):
+            ids = list(database.skip_locked(chosen.filter(pk__gt=after)).values_list("pk", flat=True)[:batch])
+            if not ids:
+                return total
+            rows.filter(pk__in=ids).update(mogile_class=mogile_class)
+            now = timezone.now()
+            Replica.objects.using(database.alias()).filter(file__in=ids, target__in=targets).update(
+                status=Replica.Status.PENDING, since=now, due_at=now, attempts=0, provisional=False, sent=None
+            )
+        total += len(ids)
+        after = ids[-1]
+
+
 def prune(*, batch: int = 1_000) -> int:
     """Remove the tombstones that every target confirmed a good while ago; the number of them."""
     long_ago = timezone.now() - timedelta(seconds=config().tombstone_age)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
+from urllib.parse import unquote, urlsplit
 
 from django.core.checks import CheckMessage
 
@@ -43,8 +44,8 @@ class Stat:
     """What a target says of a file it holds."""
 
     size: int
-    sha256: str | None = None
-    """Where the target knows one."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """Those that the target knows: name as in ``hashlib`` → lower-case hex."""
 
 
 class Content(Protocol):
@@ -81,6 +82,8 @@ class Target(ABC):
 
     #: Files in flight at once in one worker process, unless the option ``concurrency`` says otherwise.
     default_concurrency: ClassVar[int] = 8
+    #: Whether files have a class there (``TargetFile.mogile_class``), which ``reclass`` changes.
+    has_classes: ClassVar[bool] = False
 
     def __init__(self, alias: str, *, concurrency: int | None = None, workers: int = 2) -> None:
         self.alias = alias
@@ -96,6 +99,13 @@ class Target(ABC):
         Atomic: a reader sees the old content or the new, never a part. Idempotent. ``content.size`` bytes are
         read from it; what arrived is checked at least by size (``Corrupt``).
         """
+
+    def reclass(self, file: TargetFile) -> bool:
+        """Give what it holds the file's class, without sending it again: it is known to hold these bytes.
+
+        False if that is not possible, or nothing would change: then they are sent. Idempotent.
+        """
+        return False
 
     @abstractmethod
     def delete(self, file: TargetFile) -> None:
@@ -119,6 +129,12 @@ class Target(ABC):
 
     def close(self) -> None:  # noqa: B027 - most kinds keep none
         """Drop kept connections. The target can be used again afterwards."""
+
+
+def url_path(base_url: str) -> str:
+    """The path that browsers use below *base_url*, not percent-encoded; starts and ends with ``/``."""
+    path = unquote(urlsplit(base_url).path).strip("/")
+    return f"/{path}/" if path else "/"
 
 
 def safe_name(name: str) -> str:

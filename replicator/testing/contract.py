@@ -74,7 +74,8 @@ class TargetContract:
         held = self.target.stat(file)
         assert held is not None
         assert held.size == len(data)
-        assert held.sha256 in (None, file.sha256)
+        for name, checksum in held.checksums.items():
+            assert checksum == hashlib.new(name, data, usedforsecurity=False).hexdigest()
 
     def test_put_replaces_whatever_was_there(self) -> None:
         """Longer or shorter: nothing of the old content stays."""

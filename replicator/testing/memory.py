@@ -58,7 +58,7 @@ class MemoryTarget(Target):
 
     def stat(self, file: TargetFile) -> Stat | None:
         data = self.files.get(self._begin("stat", file))
-        return None if data is None else Stat(len(data), hashlib.sha256(data).hexdigest())
+        return None if data is None else Stat(len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
     @contextmanager
     def open(self, file: TargetFile) -> Iterator[Reader]:

@@ -56,6 +56,7 @@ def _requests(
         "",
         0,
         timezone.now(),
+        False,
         lease,
     )
     left = list(puts)

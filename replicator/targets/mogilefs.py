@@ -1,0 +1,255 @@
+"""A MogileFS domain as a target: trackers say where files go, storage nodes take them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from replicator.conf import media_url
+from replicator.errors import Corrupt, LocalChanged, Refused, TargetError, Unavailable
+from replicator.targets.base import Content, Reader, Stat, Target, TargetFile, safe_name, url_path
+from replicator.targets.http import CHUNK
+from replicator.targets.mogiledomain import Domain
+from replicator.targets.storagenode import StorageNodes
+from replicator.targets.tracker import TrackerError, Trackers, numbered
+
+#: Up to this size a file is held in memory; above, it is read twice: a node wants the MD5 before the bytes.
+SMALL = 1024 * 1024
+#: Bytes of the longest key: MySQL keeps no longer ones, and may cut them without a word.
+LONGEST_KEY = 255
+#: What it calls the class of files that have none; create_open does not know it by this name.
+DEFAULT_CLASS = "default"
+#: How a create_close ends that will never have an effect: its fid is spent.
+SPENT = {
+    *("bogus_args", "invalid_checksum_format", "invalid_destdev", "no_devid", "no_fid", "no_path"),
+    "size_verify_error",
+}
+MISMATCH = {"size_mismatch", "checksum_mismatch"}
+#: Names of MogileFS's checksums in ``hashlib``.
+HASHES = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sha512"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What is stored: small files as bytes."""
+
+    source: Content | bytes
+    size: int
+    md5: bytes
+
+    @classmethod
+    def of(cls, content: Content) -> _Body:
+        """Reads the content once, to its end: bytes that are not the version's never leave."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        chunks: list[bytes] = []
+        size = 0
+        while data := content.read(CHUNK):
+            md5.update(data)
+            size += len(data)
+            if content.size <= SMALL:
+                chunks.append(data)
+            if size > content.size:
+                break
+        if size != content.size:
+            raise LocalChanged(f"the content is not the {content.size} bytes that it was said to be")
+        return cls(b"".join(chunks) if size <= SMALL else content, size, md5.digest())
+
+
+class MogileFSTarget(Target):
+    """A domain of MogileFS. A file's key is the path of its URL below *base_url*.
+
+    *trackers*: ``"host:port"`` each, asked in this order. *default_class*: for files that name no class; the
+    domain's own default class unless given. *base_url*: ``MOGILEFS_MEDIA_URL`` or ``MEDIA_URL`` unless given.
+    *connect_timeout*, *read_timeout* (how long a tracker or node may be silent): seconds; *min_rate*: bytes per
+    second below which a transfer is given up.
+    """
+
+    has_classes = True
+
+    def __init__(
+        self,
+        alias: str,
+        *,
+        domain: str,
+        trackers: Sequence[str],
+        default_class: str | None = None,
+        base_url: str | None = None,
+        connect_timeout: float = 3.0,
+        read_timeout: float = 10.0,
+        min_rate: float = 64 * 1024,
+        concurrency: int | None = None,
+        workers: int = 2,
+    ) -> None:
+        super().__init__(alias, concurrency=concurrency, workers=workers)
+        if not isinstance(domain, str) or not domain:
+            raise ValueError('domain is empty: write the domain that the trackers know, as in "production"')
+        if isinstance(trackers, str) or not trackers or not all(isinstance(each, str) for each in trackers):
+            raise ValueError('trackers is no list of addresses: write ["10.0.0.5:7001"]')
+        if not isinstance(default_class, str | None) or not isinstance(base_url, str | None):
+            raise TypeError('default_class and base_url are texts: write "avatar", "/media/"')
+        times = {"connect_timeout": connect_timeout, "read_timeout": read_timeout, "min_rate": min_rate}
+        for name, value in times.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ValueError(f"{name} is {value!r}: write a number above 0")
+        self.default_class = default_class or ""
+        self._root = url_path(media_url() if base_url is None else base_url)
+        self.domain = Domain(domain, Trackers(trackers, connect_timeout=connect_timeout, read_timeout=read_timeout))
+        self._nodes = StorageNodes(connect_timeout=connect_timeout, read_timeout=read_timeout, min_rate=min_rate)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.alias}>"
+
+    def key_of(self, file: TargetFile) -> str:
+        """Raises ``Refused`` for a name that must not be sent."""
+        path = file.prefix + safe_name(file.name)
+        key = path.removeprefix(self._root).removeprefix("/")
+        try:
+            length = len(key.encode())
+        except UnicodeEncodeError:
+            raise Refused(f"{file.name!r} is not a name that can be sent: it is not Unicode") from None
+        if length > LONGEST_KEY:
+            raise Refused(f"a key of {length} bytes, and MogileFS keeps {LONGEST_KEY}: rename the file ({key[:60]}…)")
+        return key
+
+    def put(self, file: TargetFile, content: Content) -> None:
+        key = self.key_of(file)
+        body = _Body.of(content)
+        failed: set[str] = set()
+        try:
+            self._store(file, key, body, failed)
+        except (Unavailable, Corrupt) as error:
+            # What failed is spent, and never seen. Other places may be offered now.
+            if error.doubt or not failed:
+                raise
+            self._store(file, key, body, failed)
+
+    def reclass(self, file: TargetFile) -> bool:
+        key, wanted = self.key_of(file), self._class_of(file) or DEFAULT_CLASS
+        info = self.domain.info(key)
+        if info is None or info.get("length") != str(file.size) or info.get("class") == wanted:
+            return False
+        file.may_send()
+        try:
+            self.domain.change("updateclass", {"key": key, "class": wanted})
+        except TrackerError as error:
+            if error.code == "invalid_key":
+                return False
+            raise self.domain.failure("updateclass", error, wanted) from None
+        return True
+
+    def delete(self, file: TargetFile) -> None:
+        key = self.key_of(file)
+        file.may_send()
+        try:
+            self.domain.change("delete", {"key": key})
+        except TrackerError as error:
+            if error.code != "unknown_key":
+                raise self.domain.failure("delete", error) from None
+
+    def stat(self, file: TargetFile) -> Stat | None:
+        info = self.domain.info(self.key_of(file))
+        if info is None:
+            return None
+        kind, _, digest = info.get("checksum", "").partition(":")
+        return Stat(int(info["length"]), {HASHES[kind]: digest.lower()} if digest and kind in HASHES else {})
+
+    def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
+        return self.read(self.paths(file))
+
+    def paths(self, file: TargetFile) -> list[str]:
+        """URLs of its copies at the storage nodes, the best first; not looked at: some may be dead.
+
+        Raises ``FileNotFoundError`` if there is no such key.
+        """
+        paths = self.domain.paths(self.key_of(file))
+        if paths is None:
+            raise FileNotFoundError(file.name)
+        return self._nodes.best_first(paths)
+
+    def read(self, paths: Sequence[str], start: int = 0, stop: int | None = None) -> AbstractContextManager[Reader]:
+        """The bytes from *start* to before *stop*, of the first of *paths* that answers; ``Unavailable`` if none."""
+        return self._nodes.get(paths, start, stop)
+
+    def names(self, prefix: str = "/") -> Iterator[str]:
+        """The names of the files that it holds of a storage with this *prefix*, in no certain order."""
+        inner = prefix.removeprefix(self._root).removeprefix("/")
+        for key in self.domain.keys(inner):
+            yield key.removeprefix(inner)
+
+    def probe(self) -> None:
+        """Return if a tracker answers within 3 seconds, knows the domain, and has a node that can be written to."""
+        self.domain.probe()
+
+    def close(self) -> None:
+        self.domain.trackers.close()
+        self._nodes.close()
+
+    def _store(self, file: TargetFile, key: str, body: _Body, failed: set[str]) -> None:
+        """One create_open, with all that follows. *failed*: hosts that could not take it; they are added to."""
+        wanted = self._class_of(file)
+        fields: dict[str, str | int] = {"key": key, "multi_dest": 1, "size": body.size}
+        file.may_send()
+        try:
+            opened = self.domain.ask("create_open", fields | ({"class": wanted} if wanted else {}))
+        except TrackerError as error:
+            raise self.domain.failure("create_open", error, wanted) from None
+        paths = numbered(opened, "path_", "dev_count")
+        devices = dict(zip(paths, numbered(opened, "devid_", "dev_count"), strict=True))
+        reason: TargetError = Unavailable("the tracker offers no place that has not just failed")
+        for path in self._nodes.best_first(paths):
+            host = path.split("/")[2]
+            # Often all offers are of one host.
+            if host in failed:
+                continue
+            file.may_send()
+            try:
+                if not isinstance(body.source, bytes):
+                    body.source.seek(0)
+                self._nodes.put(path, body.source, body.size, base64.b64encode(body.md5).decode())
+            except (Unavailable, Corrupt) as error:
+                failed.add(host)
+                reason = error
+                continue
+            file.may_send()
+            try:
+                self._close(key, body, fid=opened["fid"], devid=devices[path], path=path)
+            except (Unavailable, Corrupt):
+                failed.add(host)
+                raise
+            return
+        raise reason
+
+    def _close(self, key: str, body: _Body, *, fid: str, devid: str, path: str) -> None:
+        """Make what was stored the key's content, or find out that it is."""
+        # The checksum is kept where the class hashes: each further copy is compared with it.
+        fields = {"key": key, "fid": fid, "devid": devid, "path": path, "checksum": f"MD5:{body.md5.hex()}"}
+        try:
+            self.domain.change("create_close", {**fields, "size": body.size})
+        except Unavailable as error:
+            if not error.doubt:
+                raise
+            reason = str(error)
+        except TrackerError as error:
+            if error.code in MISMATCH:
+                raise Corrupt(f"create_close: {error.code}: the node has other bytes than were sent") from None
+            if error.code in SPENT:
+                raise Unavailable(f"create_close: {error.code}") from None
+            # no_temp_file: a tracker lets another of its processes run what one did not finish, and that one finds
+            # the fid spent. The first may have stored the file, or be about to.
+            reason = f"create_close: {error.code}"
+        else:
+            return
+        try:
+            info = self.domain.info(key)
+        except TargetError as error:
+            raise Unavailable(f"{reason}, and then {error}", doubt=True) from None
+        if info is None or info.get("fid") != fid:
+            raise Unavailable(f"{reason}, and the key does not hold what was sent", doubt=True)
+
+    def _class_of(self, file: TargetFile) -> str:
+        """Empty for the domain's default class, which create_open does not know by its name."""
+        wanted = file.mogile_class or self.default_class
+        return "" if wanted == DEFAULT_CLASS else wanted
