@@ -14,6 +14,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DAY = 24 * 3600.0
+#: What the ancestors' settings become a target of.
+MOGILEFS = "replicator.targets.mogilefs.MogileFSTarget"
+_MOGILEFS = ("MOGILEFS_DOMAIN", "MOGILEFS_TRACKERS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +147,48 @@ def _target_problems(targets: object) -> Iterator[Problem]:
                 )
 
 
+def mogilefs_problems() -> Iterator[Problem]:
+    """Everything wrong with ``MOGILEFS_DOMAIN`` and ``MOGILEFS_TRACKERS``, where they are set."""
+    domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
+    if trackers and (
+        not isinstance(trackers, list | tuple) or not all(isinstance(tracker, str) for tracker in trackers)
+    ):
+        yield Problem("MOGILEFS_TRACKERS is no list of addresses.", 'Write MOGILEFS_TRACKERS = ["10.0.0.5:7001"].')
+    elif domain is not None and not isinstance(domain, str):
+        yield Problem(f"MOGILEFS_DOMAIN is {domain!r}.", 'Write MOGILEFS_DOMAIN = "production".')
+    elif bool(domain) != bool(trackers):
+        missing = "MOGILEFS_TRACKERS" if domain else "MOGILEFS_DOMAIN"
+        yield Problem(
+            f"{missing} is not set, and the other of the two is.",
+            'Write MOGILEFS_DOMAIN = "production" and MOGILEFS_TRACKERS = ["10.0.0.5:7001"].',
+        )
+
+
+def mogilefs_target() -> dict[str, TargetConf]:
+    """The target that ``MOGILEFS_DOMAIN`` and ``MOGILEFS_TRACKERS`` stand for, unless ``TARGETS`` has one."""
+    domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
+    named = getattr(django_settings, "REPLICATOR", {}).get("TARGETS", {})
+    if (
+        not (domain and trackers)
+        or "mogilefs" in named
+        or any(entry["BACKEND"] == MOGILEFS for entry in named.values())
+    ):
+        return {}
+    return {"mogilefs": TargetConf(MOGILEFS, {"domain": domain, "trackers": list(trackers)})}
+
+
 @cache
 def config() -> Config:
     """The project's settings. Raises ``ImproperlyConfigured`` with what to write instead."""
     raw = getattr(django_settings, "REPLICATOR", {})
-    for problem in problems(raw):
+    for problem in (*problems(raw), *mogilefs_problems()):
         raise ImproperlyConfigured(f"{problem.message} {problem.hint}")
     values: dict[str, Any] = {key.lower(): value for key, value in raw.items()}
-    values["targets"] = {
+    named = {
         alias: TargetConf(entry["BACKEND"], entry.get("OPTIONS", {}))
         for alias, entry in values.get("targets", {}).items()
     }
+    values["targets"] = named | mogilefs_target()
     values["node"] = values.get("node") or socket.gethostname()[:64]
     return Config(**values)
 
@@ -165,7 +199,7 @@ def media_url() -> str:
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "REPLICATOR":
+    if setting == "REPLICATOR" or setting in _MOGILEFS:
         config.cache_clear()
 
 

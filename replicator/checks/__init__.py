@@ -25,6 +25,7 @@ def check(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[Chec
     if messages:
         return messages
     return [
+        *settings.what_settings_became(),
         *settings.problems_of_targets(),
         *storages.problems(),
         *database.problems(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Info
 from django.core.exceptions import ImproperlyConfigured
 
 from replicator import conf
@@ -15,8 +15,20 @@ from replicator.targets import get_target
 
 def problems_of_settings() -> Iterator[CheckMessage]:
     """E001: a key, a type or a value that is wrong."""
-    for problem in conf.problems(getattr(settings, "REPLICATOR", {})):
+    for problem in (*conf.problems(getattr(settings, "REPLICATOR", {})), *conf.mogilefs_problems()):
         yield Error(problem.message, hint=problem.hint, id="replicator.E001")
+
+
+def what_settings_became() -> Iterator[CheckMessage]:
+    """I023: settings of the ancestors, in today's words."""
+    for alias, target in conf.mogilefs_target().items():
+        options = ", ".join(f'"{name}": {value!r}' for name, value in target.options.items())
+        yield Info(
+            f'MOGILEFS_DOMAIN and MOGILEFS_TRACKERS became REPLICATOR["TARGETS"][{alias!r}].',
+            hint=f'They go on working. In today\'s words: "{alias}": '
+            f'{{"BACKEND": "{target.backend}", "OPTIONS": {{{options}}}}}.',
+            id="replicator.I023",
+        )
 
 
 def problems_of_targets() -> Iterator[CheckMessage]:

@@ -101,6 +101,7 @@ def _problems_of_entry(entry: str) -> Iterator[CheckMessage]:
         return
     try:
         storage: Any = storages[entry]
+        list(storage.targets)
     except (TypeError, ValueError, ImproperlyConfigured) as error:
         hint = f'Write what the storage takes into "OPTIONS" of {where}.'
         yield Error(f"{where} can't be made: {error}", hint=hint, id="replicator.E005")

@@ -50,7 +50,7 @@ def _refuse_unknown_options(where: str, backend: type[Target], options: dict[str
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "REPLICATOR":
+    if setting == "REPLICATOR" or setting.startswith("MOGILEFS_") or setting == "MEDIA_URL":
         get_target.cache_clear()
 
 

@@ -104,8 +104,8 @@ class MogileFSTarget(Target):
 
     def key_of(self, file: TargetFile) -> str:
         """Raises ``Refused`` for a name that must not be sent."""
-        path = file.prefix + safe_name(file.name)
-        key = path.removeprefix(self._root).removeprefix("/")
+        # Outside of the root it keeps its first slash, and so never meets a key inside.
+        key = (file.prefix + safe_name(file.name)).removeprefix(self._root)
         try:
             length = len(key.encode())
         except UnicodeEncodeError:
@@ -175,7 +175,7 @@ class MogileFSTarget(Target):
 
     def names(self, prefix: str = "/") -> Iterator[str]:
         """The names of the files that it holds of a storage with this *prefix*, in no certain order."""
-        inner = prefix.removeprefix(self._root).removeprefix("/")
+        inner = prefix.removeprefix(self._root)
         for key in self.domain.keys(inner):
             yield key.removeprefix(inner)
 
