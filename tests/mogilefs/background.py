@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 import threading
@@ -120,7 +119,7 @@ class Background:
                 if temporary.stat().st_size != row.length:
                     temporary.unlink()
                     continue
-                os.replace(temporary, path)
+                temporary.replace(path)
             except OSError:
                 continue
             with self.state.change():

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from tests.mogilefs.installation import uri
 from tests.mogilefs.state import State
+from tests.mogilefs.troubles import Troubles
 from tests.processes import Server, free_port
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -28,11 +30,11 @@ class Stored:
     devids: tuple[int, ...]
 
 
-class MogileFS(Server):
-    """Trackers and nodes. Options are those of ``python -m tests.mogilefs``, and delays: see ``Timing``.
+class MogileFS(Troubles, Server):
+    """Trackers and nodes. Options are those of ``python -m tests.mogilefs``, and the delays of ``Timing``.
 
-    ``tracker`` and ``trackers`` are addresses to connect to. Node and tracker *numbers* begin with 1 and 0, as the
-    host's names (``node1``) and ``trackers`` do.
+    ``tracker`` and ``trackers`` are addresses to connect to. Devices count on: with two of them per node, node 2 has
+    the devices 3 and 4. ``kill()`` ends trackers and nodes at once, ``start()`` brings them back on the same ports.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class MogileFS(Server):
 
     def control(self, verb: str, **arguments: Any) -> Any:
         """Ask for something over the control channel."""
-        with socket.create_connection(("127.0.0.1", self.control_port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", self.control_port), timeout=30) as sock:
             sock.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             with sock.makefile("rb") as stream:
                 answer = json.loads(stream.readline() or "{}")
@@ -95,15 +97,23 @@ class MogileFS(Server):
             raise RuntimeError(f"{verb}: {answer.get('error', 'no answer')}")
         return answer["result"]
 
+    def wait_until_quiet(self, within: float = 10.0) -> None:
+        """Until no copy is still to be made or removed."""
+        deadline = time.monotonic() + within
+        while pending := self.control("pending"):
+            assert time.monotonic() < deadline, f"the copies of {pending} files are still to be made or removed"
+            time.sleep(0.02)
+
     # What is there, read from the database and the disks: also while nothing runs.
 
     def files(self) -> dict[str, bytes]:
         """Key → bytes, of each key that has a copy. Copies that differ from one another are an error."""
         found = {}
         for key in self.keys():
-            contents = {path.read_bytes() for path in self.copies(key)}
+            contents = {content for path in self.copies(key) if (content := _content(path)) is not None}
             assert len(contents) <= 1, f"the copies of {key} differ"
-            found.update(dict.fromkeys([key] if contents else [], next(iter(contents), b"")))
+            if contents:
+                found[key] = contents.pop()
         return found
 
     def keys(self) -> list[str]:
@@ -128,7 +138,7 @@ class MogileFS(Server):
             state.close()
 
     def copies(self, key: str) -> list[Path]:
-        """The files on the nodes' disks, ``…/node2/dev3/…``, that hold this key; those that are missing are left out."""
+        """The files ``…/node2/dev3/…`` on the nodes' disks that hold this key; missing ones are left out."""
         stored = self.stored(key)
         if stored is None:
             return []
@@ -144,7 +154,14 @@ class MogileFS(Server):
         return sorted(path for path in (self.folder / "data").glob("node*/dev*/?/**/*") if path.is_file())
 
     def _state(self) -> State:
-        return State(self.folder / "data")
+        return State(self.folder / "data", read_only=True)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # removed meanwhile
+        return None
 
 
 def _text(raw: bytes) -> str:

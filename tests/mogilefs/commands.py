@@ -156,33 +156,34 @@ class Commands:
         return hashtype, hexdigest
 
     def _close(self, row: TempRow, device: Device, args: Args, checksum: tuple[str, str] | None) -> Fields:
-        fid, due = row.fid, time.time() + self.installation.timing.delete
         key = args.get("key", b"")
         try:
-            if device.devid not in row.devids:
-                valid = ",".join(map(str, row.devids))
-                text = f"File uploaded to invalid dest {device.devid}. Valid devices were: {valid}"
-                raise ErrorAnswer("invalid_destdev", text)
-            if not key:
-                # No key: throw it away.
-                self._drop(fid, device, due)
-                return {}
-            size = self._verify(fid, device, args, checksum)
+            size = self._verify(row, device, args, checksum) if key else None
         except ErrorAnswer:
-            self._drop(fid, device, due)
+            self._drop(row.fid, device)
             raise
+        if size is None:
+            # Closed without a key: to be thrown away.
+            self._drop(row.fid, device)
+            return {}
+        timing = self.installation.timing
         with self.state.change():
-            self.state.store(row, key, size, device.devid, time.time() + self.installation.timing.replicate)
+            self.state.store(row, key, size, device.devid, delete=timing.delete, replicate=timing.replicate)
             if checksum and checksum[0] == self.state.class_of(row.dmid, row.classid).hashtype:
-                self.state.save_checksum(fid, *checksum)
+                self.state.save_checksum(row.fid, *checksum)
         return {}
 
-    def _drop(self, fid: int, device: Device, due: float) -> None:
+    def _drop(self, fid: int, device: Device) -> None:
         self.state.put_on(fid, device.devid)
-        self.state.delete(fid, due)
+        self.state.delete(fid, time.time() + self.installation.timing.delete)
 
-    def _verify(self, fid: int, device: Device, args: Args, checksum: tuple[str, str] | None) -> int:
+    def _verify(self, row: TempRow, device: Device, args: Args, checksum: tuple[str, str] | None) -> int:
         """The file's size, if the node holds what the client says it does."""
+        fid = row.fid
+        if device.devid not in row.devids:
+            valid = ",".join(map(str, row.devids))
+            text = f"File uploaded to invalid dest {device.devid}. Valid devices were: {valid}"
+            raise ErrorAnswer("invalid_destdev", text)
         # "0" is not given.
         expected = number(args["size"]) if truthy(args.get("size")) else -1
         path = url(device, fid)
@@ -336,8 +337,10 @@ class Commands:
         for place, (fid,) in enumerate(found, 1):
             row = self.state.file(int(str(fid)))
             if row is not None:
-                told = {"fid": row.fid, "domain": domains[row.dmid], "key": row.key, "length": row.length}
-                kind = self.state.class_of(row.dmid, row.classid).name
-                for name, value in {**told, "class": kind, "devcount": len(row.devids)}.items():
-                    fields[f"fid_{place}_{name}"] = value
+                fields[f"fid_{place}_fid"] = row.fid
+                fields[f"fid_{place}_domain"] = domains[row.dmid]
+                fields[f"fid_{place}_class"] = self.state.class_of(row.dmid, row.classid).name
+                fields[f"fid_{place}_key"] = row.key
+                fields[f"fid_{place}_length"] = row.length
+                fields[f"fid_{place}_devcount"] = len(row.devids)
         return fields

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import shutil
 import socket
 from collections.abc import Callable
 from typing import Any
 
+from tests.mogilefs.admin import AdminCommands
 from tests.mogilefs.background import Background
 from tests.mogilefs.faults import Fault
 from tests.mogilefs.installation import Installation
@@ -16,7 +19,7 @@ from tests.mogilefs.tracker import Tracker
 
 
 class Control:
-    """Each verb is a method: ``{"verb": "stop_tracker", "index": 0}`` is answered ``{"result": …}`` or ``{"error": …}``."""
+    """``{"verb": "node", "number": 1, "do": "stop"}`` is answered ``{"result": …}`` or ``{"error": …}``."""
 
     def __init__(
         self, installation: Installation, trackers: list[Tracker], background: Background, port: int
@@ -33,6 +36,9 @@ class Control:
             "heal": self.heal,
             "wipe": self.wipe,
             "timing": self.timing,
+            "waiting": self.waiting,
+            "put": self.put,
+            "pending": self.pending,
         }
         self._listener = Listener(port, self._serve, "control")
 
@@ -95,6 +101,31 @@ class Control:
     def timing(self, **seconds: float) -> None:
         """Other delays, from now on."""
         self.installation.retime(**seconds)
+
+    def waiting(self) -> list[dict[str, Any]]:
+        return [dataclasses.asdict(fault) for fault in self.installation.faults.waiting()]
+
+    def put(self, key: str, content: str, mogile_class: str) -> int:
+        """Store a file, as a client would that is everywhere at once; *key* in latin-1, *content* in base64."""
+        commands = AdminCommands(self.installation)
+        domain = next(iter(self.installation.state.domains().values()))
+        data = base64.b64decode(content)
+        args = {"domain": domain, "key": key.encode("latin-1"), "class": mogile_class.encode()}
+        opened = commands.create_open(args)
+        fid, devid = int(opened["fid"]), int(opened["devid"])
+        device = self.installation.device(devid)
+        path = self.installation.copy(device, fid) if device is not None else None
+        assert path is not None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        given = {"fid": str(fid), "devid": str(devid), "path": str(opened["path"]), "size": str(len(data))}
+        commands.create_close({**args, **{name: value.encode() for name, value in given.items()}})
+        return fid
+
+    def pending(self) -> int:
+        """How many files' copies are still to be made or removed."""
+        tables = ("to_replicate", "to_delete")
+        return sum(len(self.installation.state.rows(f"SELECT fid FROM {table}")) for table in tables)
 
     def heal(self) -> None:
         """Nothing is wrong any more."""

@@ -103,8 +103,8 @@ class Installation:
         self.nodes[number] = node
         with self.state.change():
             self.state.run(
-                "INSERT INTO host (hostid, hostname, status, hostip, http_port) VALUES (?, ?, 'alive', '127.0.0.1', ?) "
-                "ON CONFLICT DO UPDATE SET http_port = excluded.http_port",
+                "INSERT INTO host (hostid, hostname, status, hostip, http_port) "
+                "VALUES (?, ?, 'alive', '127.0.0.1', ?) ON CONFLICT DO UPDATE SET http_port = excluded.http_port",
                 *(number, b"node%d" % number, str(node.port)),
             )
             for devid in devids:

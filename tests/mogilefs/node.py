@@ -170,7 +170,8 @@ class Node:
     def _write_md5(self, path: Path, request: Request, expected: str) -> tuple[int, bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         md5 = hashlib.md5(usedforsecurity=False)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
+        temporary = Path(name)
         try:
             for chunk in request.body:
                 md5.update(chunk)
@@ -180,9 +181,9 @@ class Node:
             os.close(descriptor)
         actual = base64.b64encode(md5.digest()).rstrip(b"=")
         if actual != expected.strip().rstrip("=").encode("latin-1"):
-            os.unlink(temporary)
+            temporary.unlink()
             return 400, b"Content-MD5 mismatch, expected: %s actual: %s" % (expected.encode("latin-1"), actual)
-        os.rename(temporary, path)
+        temporary.replace(path)
         return 201, b""
 
     def _delete(self, request: Request) -> tuple[int, bytes]:

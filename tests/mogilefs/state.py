@@ -71,9 +71,15 @@ class ClassRow:
 class State:
     """The database. One connection for all threads: a change of several statements holds ``change()``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(folder / "tracker.sqlite3", isolation_level=None, check_same_thread=False)
+        path = (folder / "tracker.sqlite3").resolve()
+        mode = "ro" if read_only else "rwc"
+        self._db = sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+        )
+        if read_only:
+            return
         self._db.execute("PRAGMA journal_mode = WAL")
         # A killed process loses nothing so, and a power cut is nothing that tests make.
         self._db.execute("PRAGMA synchronous = OFF")
@@ -159,7 +165,10 @@ class State:
             row = self._db.execute(
                 "SELECT fid, dmid, dkey, classid, devids FROM tempfile WHERE fid = ?", (fid,)
             ).fetchone()
-        return TempRow(*row[:4], tuple(map(int, row[4].split(",")))) if row else None
+        if row is None:
+            return None
+        fid, dmid, key, classid, devids = row
+        return TempRow(fid, dmid, key, classid, tuple(map(int, devids.split(","))))
 
     def take_temp(self, fid: int) -> TempRow | None:
         """The row, which is gone now."""
@@ -187,7 +196,10 @@ class State:
             row = self._db.execute(
                 f"SELECT fid, dmid, dkey, length, classid FROM file WHERE {where}", values
             ).fetchone()
-            return FileRow(*row, tuple(self.devids(row[0]))) if row else None
+            if row is None:
+                return None
+            fid, dmid, key, length, classid = row
+            return FileRow(fid, dmid, key, length, classid, tuple(self.devids(fid)))
 
     def files(self, dmid: int) -> list[FileRow]:
         with self._lock:
@@ -221,18 +233,19 @@ class State:
     def forget_on(self, fid: int, devid: int) -> None:
         self.run("DELETE FROM file_on WHERE fid = ? AND devid = ?", fid, devid)
 
-    def store(self, temp: TempRow, key: bytes, length: int, devid: int, due: float) -> None:
-        """The file is *key* from now on; what was there goes."""
+    def store(self, temp: TempRow, key: bytes, length: int, devid: int, *, delete: float, replicate: float) -> None:
+        """The file is *key* from now on; what was there goes in *delete* seconds."""
+        now = time.time()
         with self.change():
             old = self.file_named(temp.dmid, key)
             if old is not None:
-                self.delete(old.fid, due)
+                self.delete(old.fid, now + delete)
             self.put_on(temp.fid, devid)
             self.run(
                 "INSERT INTO file (fid, dmid, dkey, length, classid) VALUES (?, ?, ?, ?, ?)",
                 *(temp.fid, temp.dmid, key, length, temp.classid),
             )
-            self.replicate(temp.fid, due)
+            self.replicate(temp.fid, now + replicate)
 
     def delete(self, fid: int, due: float) -> None:
         """Gone from the names at once; the copies go when *due*."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from tests.mogilefs import wire
 from tests.mogilefs.admin import AdminCommands
@@ -123,9 +124,9 @@ class Tracker:
         command, args = request
         callid = args.get("callid")
         began = time.monotonic()
+        if command not in self.commands.names:
+            return wire.error(wire.ErrorAnswer("unknown_command"), callid)
         try:
-            if command not in self.commands.names:
-                raise wire.ErrorAnswer("unknown_command")
             with self._workers:
                 fields = self._run(command, args)
         except wire.ErrorAnswer as problem:
@@ -148,7 +149,7 @@ class Tracker:
     # For administrators.
 
     def _admin(self, command: str, args: bytes) -> bytes:
-        handlers = {
+        handlers: dict[str, Callable[[], list[str]]] = {
             "version": lambda: ["2.73"],
             "stats": self._stats,
             "jobs": self._jobs,
