@@ -16,7 +16,7 @@ from time import monotonic
 import pytest
 from tqdm import tqdm
 
-from benchmarks import delivering, saves, upkeep
+from benchmarks import delivering, mogilefs, saves, upkeep
 from benchmarks.peers import Missing
 from benchmarks.report import Row, table
 
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "visible": delivering.visible,
     "sweep": upkeep.sweep,
     "outage": upkeep.outage,
+    "mogilefs": mogilefs.stores,
 }
 
 
