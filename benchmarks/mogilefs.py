@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -32,11 +33,11 @@ def stores(*, quick: bool) -> Iterator[Row]:
     with MogileFS() as mogilefs:
         contenders = {"ours": _ours(mogilefs), "pymogilefs": _pymogilefs(mogilefs)}
         for threads in (1, 8):
-            rates = _rates(contenders, lambda store, name: _many(store, name, files, threads), rounds)
+            rates = _rates(contenders, partial(_many, files, threads), rounds)
             ours, peer = files / rates["ours"], files / rates["pymogilefs"]
             title = f"MogileFS: store 4 KiB, {threads} thread{'s' if threads > 1 else ''}"
             yield Row(title, f"{ours:,.0f} files/s", f"{peer:,.0f} files/s (pymogilefs)", f"{ours / peer:.2f}x")
-        rates = _rates(contenders, lambda store, name: store(name, os.urandom(MIB) * (large // MIB)), rounds)
+        rates = _rates(contenders, partial(_one, large), rounds)
         speed = {who: large / MIB / seconds for who, seconds in rates.items()}
         yield Row(
             f"MogileFS: store {large // MIB} MiB, with Content-MD5 (ours)",
@@ -58,10 +59,14 @@ def _rates(contenders: dict[str, Store], run: Callable[[Store, str], object], ro
     return {who: median(each[1:]) for who, each in seconds.items()}
 
 
-def _many(store: Store, name: str, files: int, threads: int) -> None:
+def _many(files: int, threads: int, store: Store, name: str) -> None:
     data = os.urandom(SMALL)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda number: store(f"{name}/{number}", data), range(files)))
+
+
+def _one(size: int, store: Store, name: str) -> None:
+    store(name, os.urandom(MIB) * (size // MIB))
 
 
 def _ours(mogilefs: MogileFS) -> Store:

@@ -119,12 +119,12 @@ class MogileFSTarget(Target):
         body = _Body.of(content)
         failed: set[str] = set()
         try:
-            self._store(file, key, body, failed)
+            self._store(file, key, body, failed, Unavailable("the tracker offers no place"))
         except (Unavailable, Corrupt) as error:
             # What failed is spent, and never seen. Other places may be offered now.
             if error.doubt or not failed:
                 raise
-            self._store(file, key, body, failed)
+            self._store(file, key, body, failed, error)
 
     def reclass(self, file: TargetFile) -> bool:
         key, wanted = self.key_of(file), self._class_of(file) or DEFAULT_CLASS
@@ -187,8 +187,11 @@ class MogileFSTarget(Target):
         self.domain.trackers.close()
         self._nodes.close()
 
-    def _store(self, file: TargetFile, key: str, body: _Body, failed: set[str]) -> None:
-        """One create_open, with all that follows. *failed*: hosts that could not take it; they are added to."""
+    def _store(self, file: TargetFile, key: str, body: _Body, failed: set[str], reason: TargetError) -> None:
+        """One create_open, with all that follows. *failed*: hosts that could not take it; they are added to.
+
+        *reason*: what is raised if no other is offered.
+        """
         wanted = self._class_of(file)
         fields: dict[str, str | int] = {"key": key, "multi_dest": 1, "size": body.size}
         file.may_send()
@@ -198,7 +201,6 @@ class MogileFSTarget(Target):
             raise self.domain.failure("create_open", error, wanted) from None
         paths = numbered(opened, "path_", "dev_count")
         devices = dict(zip(paths, numbered(opened, "devid_", "dev_count"), strict=True))
-        reason: TargetError = Unavailable("the tracker offers no place that has not just failed")
         for path in self._nodes.best_first(paths):
             host = path.split("/")[2]
             # Often all offers are of one host.

@@ -86,8 +86,9 @@ def _is_unseen(mogilefs: MogileFS, key: str = "a.txt") -> bool:
 
 @SIZES
 def test_the_next_place_gets_the_whole_file(mogilefs: MogileFS, target: MogileFSTarget, data: bytes) -> None:
-    """A node that fails after it took the body: the content is rewound for the next one."""
+    """A node that fails after it took the body: the content is rewound for the next one, of the same create_open."""
     mogilefs.control("fault", kind="offer", command="create_open", value=[1, 3])
+    mogilefs.control("fault", kind="offer", command="create_open", value=[1])
     mogilefs.control("fault", node=1, kind="answer", command="PUT", value=500)
     _put(target, data=data)
     assert mogilefs.files() == {"a.txt": data}
@@ -156,6 +157,15 @@ def test_bytes_that_changed_on_their_way_are_not_kept(
         _put(target, data=data)
     assert proxy.connections == 1
     assert mogilefs.files() == {"a.txt": data}
+
+
+def test_bytes_that_keep_changing_are_corrupt(mogilefs: MogileFS, target: MogileFSTarget) -> None:
+    """What is wrong has a name: someone should look at the network or the node."""
+    mogilefs.control("fault", kind="offer", command="create_open", value=[1], times=2)
+    with _changed_on_the_way(mogilefs, lambda head, body: head + bytes([body[0] ^ 1]) + body[1:]):
+        with pytest.raises(Corrupt, match="other bytes arrived at") as caught:
+            _put(target)
+    assert not caught.value.doubt
 
 
 @SIZES
@@ -511,11 +521,21 @@ def test_all_keys_are_listed_whatever_the_prefix_is(
     """Trackers take a prefix for a regular expression from the second page on, and ignore the case."""
     monkeypatch.setattr(mogiledomain, "PAGE", 2)
     inside = [f"a+b(/{number}.txt" for number in range(7)]
-    for name in (*inside, "A+B(/other.txt", "a+b.txt", "aab(/no.txt", "z.txt", "a+b(", "A.txt", "é/中.txt"):
+    for name in (
+        *inside,
+        "A+B(/other.txt",
+        "A+B(/page.txt",
+        "a+b.txt",
+        "aab(/no.txt",
+        "z.txt",
+        "a+b(",
+        "A.txt",
+        "é/中.txt",
+    ):
         _put(target, name)
     assert sorted(target.names("/media/a+b(/")) == sorted(name.removeprefix("a+b(/") for name in inside)
     assert sorted(target.names("/media/")) == sorted(mogilefs.keys())
-    assert len(mogilefs.keys()) == 14
+    assert len(mogilefs.keys()) == 15
     assert list(target.names("/media/none/")) == []
 
 
