@@ -97,7 +97,7 @@ class Trackers:
             if deadline is not None and monotonic() >= deadline:
                 break
             try:
-                answer = self._ask(address, line, deadline, changes=changes, kept=kept)
+                answer = self._ask(address, line, deadline, kept=kept)
             except NotConnected as error:
                 reasons.append(str(error))
             except NoAnswer as error:
@@ -121,9 +121,9 @@ class Trackers:
         for origin in self._origins.values():
             pool_of(origin).clear()
 
-    def _ask(self, address: str, line: bytes, deadline: float | None, *, changes: bool, kept: bool) -> bytes:
+    def _ask(self, address: str, line: bytes, deadline: float | None, *, kept: bool) -> bytes:
         pool = pool_of(self._origins[address])
-        connection = pool.take(look=changes) if kept else None
+        connection = pool.take(look=True) if kept else None
         if connection is None:
             patience = min(self.connect_timeout, _left(deadline))
             connection = self._origins[address].connect(patience, self.read_timeout)

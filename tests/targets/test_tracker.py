@@ -227,14 +227,25 @@ def test_an_error_is_its_code(serve: Serve) -> None:
         assert caught.value.code == code
 
 
-def test_a_second_answer_is_never_taken_for_the_next_one(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "parts", [(b"OK \r\n",), (b"", b"OK \r\n"), (b"O", b"K \r\n")], ids=["at once", "later", "torn"]
+)
+def test_a_second_answer_is_never_taken_for_the_next_one(serve: Serve, parts: tuple[bytes, ...]) -> None:
     """A failing rename is answered twice: what is left on the connection ends it."""
-    tracker = Answering(
-        lambda line: b"ERR key_exists no\r\nOK \r\n" if line.startswith(b"rename") else b"OK fid=7\r\n"
-    )
-    trackers = _trackers(serve(tracker))
+
+    def twice(sock: socket.socket) -> None:
+        for line in _lines(sock):
+            if not line.startswith(b"rename"):
+                sock.sendall(b"OK fid=7\r\n")
+                continue
+            sock.sendall(b"ERR key_exists no\r\n" + parts[0])
+            time.sleep(0.05 if parts[0] == b"" else 0.2)
+            sock.sendall(parts[-1])
+
+    trackers = _trackers(serve(twice))
     with pytest.raises(TrackerError):
         trackers.ask("rename", {})
+    time.sleep(0.1)
     assert trackers.ask("file_info", {"key": "a"}) == {"fid": "7"}
 
 
