@@ -15,7 +15,7 @@ import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.core.files.storage import storages
+from django.core.files.storage import default_storage, storages
 from django.db import connection, models
 from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
@@ -204,6 +204,19 @@ def test_fields_with_storages_of_a_class_store_in_it(mogilefs: MogileFS) -> None
         "thumbs/thumb.png": "thumb",
         "letters/letter.png": "",
     }
+
+
+def test_a_subclass_of_the_default_storages_class_works(mogilefs: MogileFS) -> None:
+    """How the ancestors documented classes: ``class AvatarStorage(storage.__class__)``."""
+
+    class ThumbnailStorage(default_storage.__class__):  # type: ignore[misc,name-defined]
+        mogile_class = "thumb"
+
+    name = ThumbnailStorage().save("a.png", ContentFile(b"1"))
+    _deliver()
+    stored = mogilefs.stored(name)
+    assert stored is not None
+    assert stored.mogile_class == "thumb"
 
 
 def test_migrations_name_the_storage(mogilefs: MogileFS) -> None:
