@@ -1,0 +1,68 @@
+"""The settings that the documentation shows: pasted into a project, they pass its checks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+
+BEFORE = """
+from pathlib import Path
+BASE_DIR = Path(__file__).parent
+SECRET_KEY = "x"
+USE_TZ = True
+DEBUG = True
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+INSTALLED_APPS = [
+    "django.contrib.contenttypes", "django.contrib.auth", "django.contrib.staticfiles",
+    "django_celery_beat", "replicator",
+]
+MEDIA_ROOT = BASE_DIR / "media"
+MEDIA_URL = "/media/"
+STATIC_URL = "/static/"
+ROOT_URLCONF = "own_urls"
+REPLICATOR = {}
+"""
+
+CHECK = """
+import celery
+celery.Celery("own").set_default()
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "check", "--fail-level", "WARNING"])
+"""
+
+
+def _blocks(page: str) -> list[str]:
+    """Those of a page that say that they are of settings.py."""
+    found = re.findall(r"```python\n# settings\.py.*?\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    return [block for block in found if "…" not in block]
+
+
+PAGES = [(page.name, number) for page in sorted(DOCS.glob("*.md")) for number in range(len(_blocks(page.name)))]
+
+
+@pytest.mark.parametrize(("page", "number"), PAGES)
+def test_the_settings_of_a_page_pass_the_checks(tmp_path: Path, page: str, number: int) -> None:
+    """What is shown is what works: no unknown key, no target that nobody uses."""
+    (tmp_path / "own_settings.py").write_text(BEFORE + _blocks(page)[number])
+    (tmp_path / "own_urls.py").write_text("urlpatterns = []\n")
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}", "DJANGO_SETTINGS_MODULE": "own_settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_there_are_settings_to_look_at() -> None:
+    """The pattern that finds them still does."""
+    assert len(PAGES) >= 2
