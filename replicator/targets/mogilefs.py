@@ -169,9 +169,18 @@ class MogileFSTarget(Target):
             raise FileNotFoundError(file.name)
         return self._nodes.best_first(paths)
 
-    def read(self, paths: Sequence[str], start: int = 0, stop: int | None = None) -> AbstractContextManager[Reader]:
-        """The bytes from *start* to before *stop*, of the first of *paths* that answers; ``Unavailable`` if none."""
-        return self._nodes.get(paths, start, stop)
+    def read(
+        self, paths: Sequence[str], start: int = 0, stop: int | None = None, *, size: int | None = None
+    ) -> AbstractContextManager[Reader]:
+        """The bytes from *start* to before *stop*, of the first of *paths* that answers; ``Unavailable`` if none.
+
+        *size*: of the whole file; a copy of another length is passed over.
+        """
+        return self._nodes.get(paths, start, stop, size=size)
+
+    def choose(self, paths: Sequence[str], size: int) -> str:
+        """The first of *paths* where a copy of *size* bytes is; ``Unavailable`` if none is one."""
+        return self._nodes.choose(paths, size)
 
     def names(self, prefix: str = "/") -> Iterator[str]:
         """The names of the files that it holds of a storage with this *prefix*, in no certain order."""

@@ -48,10 +48,13 @@ class StorageNodes:
             raise _failure("PUT", path, client, answer)
 
     @contextmanager
-    def get(self, urls: Sequence[str], start: int = 0, stop: int | None = None) -> Iterator[Reader]:
+    def get(
+        self, urls: Sequence[str], start: int = 0, stop: int | None = None, *, size: int | None = None
+    ) -> Iterator[Reader]:
         """The bytes from *start* to before *stop* of the first of *urls* that answers as it should.
 
-        Raises ``Unavailable`` if none does, and in the block if what answered breaks off.
+        *size*: of all of it; a copy of another length is passed over. Raises ``Unavailable`` if none does, and in
+        the block if what answered breaks off.
         """
         reasons: list[str] = []
         ranged = start > 0 or stop is not None
@@ -70,6 +73,9 @@ class StorageNodes:
                 if answer.status != (206 if ranged else 200) or (ranged and not _begins_at(start, answer)):
                     reasons.append(str(_failure("GET", path, client, answer)))
                     continue
+                if size is not None and _total(answer) not in (size, None):
+                    reasons.append(f"{path} at {client.origin.netloc} has not {size} bytes")
+                    continue
                 self._aside.clear(client.origin.netloc)
                 try:
                     yield body
@@ -77,6 +83,26 @@ class StorageNodes:
                     self._aside.put(client.origin.netloc)
                     raise Unavailable(f"GET {path}: {error}") from None
                 return
+        raise Unavailable(f"no copy can be read: {'; '.join(reasons) or 'the tracker knows of none'}")
+
+    def choose(self, urls: Sequence[str], size: int) -> str:
+        """The first of *urls* where a copy of *size* bytes is. Raises ``Unavailable`` if none is one."""
+        reasons: list[str] = []
+        for url in urls:
+            client, path = self._client(url), urlsplit(url).path
+            try:
+                answer = client.request(_head("HEAD", path, client, ""), "HEAD")
+            except HTTPError as error:
+                self._aside.put(client.origin.netloc)
+                reasons.append(f"HEAD {path}: {error}")
+                continue
+            self._aside.clear(client.origin.netloc)
+            if answer.status != 200:
+                reasons.append(str(_failure("HEAD", path, client, answer)))
+            elif answer.length not in (size, None):
+                reasons.append(f"{path} at {client.origin.netloc} has not {size} bytes")
+            else:
+                return url
         raise Unavailable(f"no copy can be read: {'; '.join(reasons) or 'the tracker knows of none'}")
 
     def best_first(self, urls: Sequence[str]) -> list[str]:
@@ -112,6 +138,14 @@ def _head(method: str, path: str, client: Client, fields: str) -> bytes:
 
 def _begins_at(start: int, answer: Answer) -> bool:
     return answer.header("content-range").startswith(f"bytes {start}-")
+
+
+def _total(answer: Answer) -> int | None:
+    """The length of the whole file, if the answer says it."""
+    if answer.status != 206:
+        return answer.length
+    total = answer.header("content-range").rpartition("/")[2]
+    return int(total) if total.isdigit() else None
 
 
 def _failure(method: str, path: str, client: Client, answer: Answer) -> Unavailable:

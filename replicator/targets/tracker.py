@@ -94,10 +94,12 @@ class Trackers:
         kept = True
         while waiting:
             address = waiting.pop(0)
-            if deadline is not None and monotonic() >= deadline:
+            # Those that come after are to have their share of the time.
+            share = float("inf") if deadline is None else (deadline - monotonic()) / (len(waiting) + 1)
+            if share <= 0:
                 break
             try:
-                answer = self._ask(address, line, deadline, kept=kept)
+                answer = self._ask(address, line, share, kept=kept)
             except NotConnected as error:
                 reasons.append(str(error))
             except NoAnswer as error:
@@ -121,14 +123,14 @@ class Trackers:
         for origin in self._origins.values():
             pool_of(origin).clear()
 
-    def _ask(self, address: str, line: bytes, deadline: float | None, *, kept: bool) -> bytes:
+    def _ask(self, address: str, line: bytes, seconds: float, *, kept: bool) -> bytes:
         pool = pool_of(self._origins[address])
         connection = pool.take(look=True) if kept else None
         if connection is None:
-            patience = min(self.connect_timeout, _left(deadline))
+            patience = min(self.connect_timeout, seconds)
             connection = self._origins[address].connect(patience, self.read_timeout)
         try:
-            answer = _exchange(connection, line, min(monotonic() + self.read_timeout, deadline or float("inf")))
+            answer = _exchange(connection, line, monotonic() + min(self.read_timeout, seconds))
         except BaseException:
             connection.close()
             raise
@@ -199,10 +201,6 @@ def _escaped(value: str | int) -> str:
 
 def _unescaped(value: bytes) -> str:
     return unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
-
-
-def _left(deadline: float | None) -> float:
-    return float("inf") if deadline is None else max(0.001, deadline - monotonic())
 
 
 def _origin(address: str) -> Origin:

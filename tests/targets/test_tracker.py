@@ -204,6 +204,14 @@ def test_all_trackers_together_take_no_longer_than_was_said(serve: Serve) -> Non
     assert time.monotonic() - begun < 0.8
 
 
+def test_a_hung_tracker_leaves_time_for_the_next(serve: Serve) -> None:
+    """A probe must not call all of them down because the first hangs."""
+    trackers = _trackers(serve(_hung), serve(Answering()), read_timeout=5)
+    begun = time.monotonic()
+    assert trackers.ask("noop", {}, within=0.6) == {}
+    assert time.monotonic() - begun < 0.6
+
+
 # Lines.
 
 
