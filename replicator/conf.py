@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,10 @@ class Config:
     """The most that publishing a wake-up waits for the broker. No save waits for it."""
     announce_pause: float = 10.0
     """How long a process leaves a broker alone that has just failed it."""
+    x_accel_redirect: str = ""
+    """The location where nginx fetches files from storage nodes itself; empty: they are sent through Django."""
+    x_reproxy_cache_for: float = 0.0
+    """How long Perlbal remembers where a file is; 0: it asks each time."""
 
 
 #: A century: what is said of larger ones is that no date can be that far.
@@ -76,7 +81,11 @@ _NUMBERS: dict[str, tuple[type, float]] = {
     "orphan_grace": (float, 0.0),
     "announce_timeout": (float, 0.01),
     "announce_pause": (float, 0.0),
+    "x_reproxy_cache_for": (float, 0.0),
 }
+
+#: Of characters that mean themselves in a URL and in nginx's configuration.
+_LOCATION = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ def problems(raw: object) -> Iterator[Problem]:
     if not isinstance(raw, Mapping):
         yield Problem("REPLICATOR is not a dictionary.", 'Write REPLICATOR = {"TARGETS": {…}}.')
         return
-    known = ["TARGETS", "NODE", *(key.upper() for key in _NUMBERS)]
+    known = ["TARGETS", "NODE", "X_ACCEL_REDIRECT", *(key.upper() for key in _NUMBERS)]
     for key, value in raw.items():
         if key not in known:
             yield Problem(f"REPLICATOR has an unknown key {key!r}.", nearest(str(key), known))
@@ -109,6 +118,12 @@ def problems(raw: object) -> Iterator[Problem]:
         elif key == "NODE":
             if not isinstance(value, str) or len(value) > 64:
                 yield Problem(f'REPLICATOR["NODE"] is {value!r}.', "Write a name of at most 64 characters.")
+        elif key == "X_ACCEL_REDIRECT":
+            if not isinstance(value, str) or (value and not _LOCATION.fullmatch(value)):
+                yield Problem(
+                    f'REPLICATOR["X_ACCEL_REDIRECT"] is {value!r}.',
+                    'Write the path of the location in nginx\'s configuration: "/replicator-mogilefs/".',
+                )
         else:
             kind, least = _NUMBERS[key.lower()]
             allowed = (int, float) if kind is float else (int,)
@@ -181,7 +196,7 @@ def mogilefs_target() -> dict[str, TargetConf]:
 def config() -> Config:
     """The project's settings. Raises ``ImproperlyConfigured`` with what to write instead."""
     raw = getattr(django_settings, "REPLICATOR", {})
-    for problem in (*problems(raw), *mogilefs_problems()):
+    for problem in (*problems(raw), *mogilefs_problems(), *serving_problems()):
         raise ImproperlyConfigured(f"{problem.message} {problem.hint}")
     values: dict[str, Any] = {key.lower(): value for key, value in raw.items()}
     named = {
@@ -198,8 +213,23 @@ def media_url() -> str:
     return getattr(django_settings, "MOGILEFS_MEDIA_URL", None) or django_settings.MEDIA_URL
 
 
+def serve_with_perlbal() -> bool:
+    """Whether Perlbal, in front, fetches files from storage nodes itself."""
+    return bool(getattr(django_settings, "SERVE_WITH_PERLBAL", False))
+
+
+def serving_problems() -> Iterator[Problem]:
+    """Two servers in front, of which one request meets but one."""
+    raw = getattr(django_settings, "REPLICATOR", {})
+    if serve_with_perlbal() and isinstance(raw, Mapping) and raw.get("X_ACCEL_REDIRECT"):
+        yield Problem(
+            'SERVE_WITH_PERLBAL and REPLICATOR["X_ACCEL_REDIRECT"] are both set.',
+            "Remove X_ACCEL_REDIRECT if Perlbal is in front of Django, SERVE_WITH_PERLBAL if nginx is.",
+        )
+
+
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "REPLICATOR" or setting in _MOGILEFS:
+    if setting in ("REPLICATOR", "SERVE_WITH_PERLBAL") or setting in _MOGILEFS:
         config.cache_clear()
 
 

@@ -15,7 +15,8 @@ from replicator.targets import get_target
 
 def problems_of_settings() -> Iterator[CheckMessage]:
     """E001: a key, a type or a value that is wrong."""
-    for problem in (*conf.problems(getattr(settings, "REPLICATOR", {})), *conf.mogilefs_problems()):
+    raw = getattr(settings, "REPLICATOR", {})
+    for problem in (*conf.problems(raw), *conf.mogilefs_problems(), *conf.serving_problems()):
         yield Error(problem.message, hint=problem.hint, id="replicator.E001")
 
 

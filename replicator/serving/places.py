@@ -1,0 +1,113 @@
+"""Which file a key names, and what the ledger says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Exists, FilteredRelation, OuterRef, Q
+
+from replicator.conf import media_url
+from replicator.errors import Refused
+from replicator.ledger.database import alias as database_alias
+from replicator.local import is_ours
+from replicator.models import MediaFile, Replica, TargetState
+from replicator.storage import ReplicatedStorage, replicated_storages
+from replicator.targets import get_target
+from replicator.targets.base import TargetFile, safe_name, url_path
+from replicator.targets.mogilefs import MogileFSTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One name in one storage, whether there is such a file or not."""
+
+    storage: ReplicatedStorage
+    name: str
+
+    @property
+    def targets(self) -> list[MogileFSTarget]:
+        """Those of the storage's targets that a view can read from, in its order."""
+        targets = map(get_target, self.storage.targets)
+        return [target for target in targets if isinstance(target, MogileFSTarget)]
+
+    @property
+    def target_file(self) -> TargetFile:
+        return TargetFile(self.storage.alias, self.name, prefix=url_path(self.storage.base_url or "/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the ledger knows of a file at one target."""
+
+    confirmed: bool
+    """It has the file's version, and nothing sent earlier can undo that."""
+    pending: bool
+    down: bool
+    """The target is marked down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A file's row, with what is known of it at some targets, by their aliases."""
+
+    version: UUID
+    deleted: bool
+    size: int
+    sha256: str
+    content_type: str
+    updated_at: datetime
+    at: Mapping[str, Holding]
+
+
+def place_of(key: str) -> Place | None:
+    """The place that *key*, a path below ``MOGILEFS_MEDIA_URL``, names: in the storage whose ``base_url`` is the
+    longest beginning of it. None if no storage can have such a file."""
+    root = url_path(media_url())
+    found: tuple[str, ReplicatedStorage] | None = None
+    for storage in replicated_storages():
+        # As targets make keys.
+        prefix = url_path(storage.base_url or "/").removeprefix(root)
+        if key.startswith(prefix) and (found is None or len(prefix) > len(found[0])):
+            found = prefix, storage
+    if found is None:
+        return None
+    prefix, storage = found
+    name = key.removeprefix(prefix)
+    try:
+        safe_name(name)
+        name.encode()
+    except (Refused, UnicodeEncodeError):
+        return None
+    return None if is_ours(name) else Place(storage, name)
+
+
+def record_of(place: Place) -> Record | None:
+    """What the ledger says; None if it never heard of the file. One query, to the database that writes go to:
+    a copy of it may not know yet what was just uploaded."""
+    rows = (
+        MediaFile.objects.using(database_alias())
+        .filter(storage=place.storage.alias, name=place.name)
+        .annotate(
+            at=FilteredRelation(
+                "replicas", condition=Q(replicas__target__in=[target.alias for target in place.targets])
+            ),
+            down=Exists(TargetState.objects.filter(target=OuterRef("at__target"), state=TargetState.State.DOWN)),
+        )
+        .values_list(
+            *("version", "deleted", "size", "sha256", "content_type", "updated_at"),
+            *("at__target", "at__status", "at__version", "at__doubt", "down"),
+        )
+    )
+    record: Record | None = None
+    at: dict[str, Holding] = {}
+    for version, deleted, size, sha256, content_type, updated_at, target, status, held, doubt, down in rows:
+        record = record or Record(version, deleted, size, sha256, content_type, updated_at, at)
+        if target is not None:
+            # A changed class makes it pending, and leaves the bytes as they are. So does doubt, where nobody ever sent
+            # any: of those files no hash is known.
+            confirmed = held == version and (not doubt or not sha256)
+            at[target] = Holding(confirmed, pending=status == Replica.Status.PENDING, down=down)
+    return record

@@ -1,0 +1,204 @@
+"""Where a file's bytes can be had: at MogileFS's storage nodes, or here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from replicator.errors import Refused, Unavailable
+from replicator.serving.places import Place, Record
+from replicator.targets.base import Reader
+from replicator.targets.mogilefs import MogileFSTarget
+
+
+class NoCopy(Unavailable):
+    """A tracker knows the file, and no storage node gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of some bytes before any of them is read."""
+
+    size: int
+    etag: str = ""
+    """In its quotes; empty: not known well enough to be compared with later."""
+    last_modified: int | None = None
+    """Seconds since the epoch."""
+
+    @classmethod
+    def of(cls, record: Record) -> Facts:
+        # The same bytes saved again are still what a browser has.
+        return cls(record.size, f'"{record.sha256 or record.version.hex}"', int(record.updated_at.timestamp()))
+
+
+class Source(Protocol):
+    """Each method raises ``FileNotFoundError`` if the file is not there, ``Unavailable`` if it can't be had now."""
+
+    def facts(self) -> Facts: ...
+
+    def urls(self) -> Sequence[str]:
+        """Where the server in front can fetch it, the best first; empty: nowhere."""
+
+    def live_url(self) -> str:
+        """The first of ``urls`` that answers, if there are any."""
+
+    def open(self, start: int = 0, stop: int | None = None) -> AbstractContextManager[Reader]:
+        """The bytes from *start*, at least to *stop*. ``Unavailable`` also in the block, if they break off."""
+
+
+def sources_of(place: Place, record: Record | None) -> Iterator[Source]:
+    """Where to look for a file that was not deleted, in this order. Asks nobody."""
+    targets = place.targets
+    if record is None:
+        # Files from before the ledger. What is here under this name may be anything: a save that is not committed.
+        yield from (AtNodes(place, target) for target in targets)
+        return
+    # One that is down comes last: asking it can take a time-out.
+    first = [target for target in targets if (it := record.at.get(target.alias)) and it.confirmed and not it.down]
+    yield from (AtNodes(place, target, record) for target in first)
+    yield Here(place, record)
+    yield from (AtNodes(place, target, record) for target in targets if target not in first)
+
+
+class AtNodes:
+    """The copies at the storage nodes of one MogileFS."""
+
+    def __init__(self, place: Place, target: MogileFSTarget, record: Record | None = None) -> None:
+        self._target = target
+        self._file = place.target_file
+        self._record = record
+        holding = record.at.get(target.alias) if record else None
+        self._on_its_way = holding is not None and holding.pending
+        # The ledger's, if it knows that these bytes are there; else the tracker is asked.
+        self._facts = Facts.of(record) if record and holding and holding.confirmed else None
+        self._urls: Sequence[str] = ()
+
+    def facts(self) -> Facts:
+        if self._facts is None:
+            self._facts = self._ask()
+        return self._facts
+
+    def urls(self) -> Sequence[str]:
+        if not self._urls:
+            self._check_key()
+            try:
+                self._urls = self._target.paths(self._file)
+            except Refused as error:  # the whole domain's trouble, not the file's
+                raise Unavailable(str(error)) from error
+            if not self._urls:
+                raise NoCopy(f"{self._target.alias} knows of no copy")
+        return self._urls
+
+    def live_url(self) -> str:
+        urls = self.urls()
+        try:
+            return self._target.choose(urls, self.facts().size)
+        except Unavailable as error:
+            raise NoCopy(str(error)) from error
+
+    def open(self, start: int = 0, stop: int | None = None) -> AbstractContextManager[Reader]:
+        return self._open(self.urls(), start, stop)
+
+    @contextmanager
+    def _open(self, urls: Sequence[str], start: int, stop: int | None) -> Iterator[Reader]:
+        try:
+            with self._target.read(urls, start, stop, size=self.facts().size) as reader:
+                yield reader
+        except Unavailable as error:
+            raise NoCopy(str(error)) from error
+
+    def _ask(self) -> Facts:
+        """What the tracker knows. A fid is never used again, so it names these bytes."""
+        info = self._info()
+        if info is None and self._on_its_way:
+            raise Unavailable(f"it is not at {self._target.alias} yet")
+        if info is None:
+            raise FileNotFoundError(self._file.name)
+        size = int(info["length"])
+        if self._record is None:
+            return Facts(size, f'"{info["fid"]}-{size}"')
+        if size != self._record.size:
+            raise Unavailable(f"{self._target.alias} has another version of it")
+        # Perhaps another version of the same length: nothing that a browser could ask for again by name.
+        return Facts(size)
+
+    def _info(self) -> dict[str, str] | None:
+        key = self._check_key()
+        try:
+            return self._target.domain.info(key)
+        except Refused as error:
+            raise Unavailable(str(error)) from error
+
+    def _check_key(self) -> str:
+        try:
+            return self._target.key_of(self._file)
+        except Refused:  # such a key can't be there
+            raise FileNotFoundError(self._file.name) from None
+
+
+class Here:
+    """The local file, if it is the version that the ledger names."""
+
+    def __init__(self, place: Place, record: Record) -> None:
+        self._path = place.storage.path(place.name)
+        self._record = record
+
+    def facts(self) -> Facts:
+        return Facts.of(self._record)
+
+    def urls(self) -> Sequence[str]:
+        return ()
+
+    def live_url(self) -> str:
+        with self.open():
+            return ""
+
+    @contextmanager
+    def open(self, start: int = 0, stop: int | None = None) -> Iterator[Reader]:
+        try:
+            file = Path(self._path).open("rb")  # noqa: SIM115  # closed below, once it is known to be one
+        except OSError as error:
+            raise FileNotFoundError(self._path) from error
+        with file:
+            # Another web host may have overwritten it since, or a transaction that was rolled back; an open file
+            # stays the same whatever is renamed over its name.
+            identity = _identity(file)
+            if identity.size != self._record.size or not self._is_the_version(identity):
+                raise FileNotFoundError(self._path)
+            file.seek(start)
+            yield file
+
+    def _is_the_version(self, identity: _Identity) -> bool:
+        # Of some adopted files no hash is known.
+        return self._record.sha256 in ("", _sha256(self._path, identity))
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What changes when a file does."""
+
+    device: int
+    inode: int
+    modified: int
+    changed: int
+    size: int
+
+
+def _identity(file: BinaryIO) -> _Identity:
+    status = os.fstat(file.fileno())
+    return _Identity(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: str, identity: _Identity) -> str:
+    """In lower-case hex; read once for as long as the file stays as it is."""
+    with Path(path).open("rb") as file:
+        if _identity(file) != identity:
+            raise FileNotFoundError(path)
+        return hashlib.file_digest(file, "sha256").hexdigest()
