@@ -26,7 +26,9 @@ from replicator.retry import delay_seconds, is_too_old
 
 Status = Replica.Status
 
-_CONFIRMED = Case(When(version=F("sent"), doubt=False, then=True), default=False, output_field=BooleanField())
+#: Nobody ever sent a file of which no hash is known (see ``record_held``): in doubt can only be its class.
+_SURE = Q(doubt=False) | Q(file__sha256="")
+_CONFIRMED = Case(When(_SURE, version=F("sent"), then=True), default=False, output_field=BooleanField())
 
 #: A worker thinks its lease over a little before the database does.
 _MARGIN = 0.9

@@ -65,6 +65,20 @@ def record_new(writes: Sequence[Write], targets: Sequence[str]) -> int:
     return len(ids)
 
 
+def record_held(writes: Sequence[Write], target: str) -> int:
+    """Note those of *writes* whose names the ledger has never seen as files that *target* has, and nobody else; the
+    number of them. Two statements.
+
+    Of such a file neither a hash is known (``sha256`` is empty) nor a node that has it. Raises ``OperationalError``
+    if a transaction of the site has just taken one of the names: waiting for it could be a deadlock.
+    """
+    now = timezone.now()
+    with _impatient(milliseconds=500):
+        ids = _upsert_files(sorted(writes, key=lambda w: (w.storage, w.name)), now, "skip", node="")
+        _insert_synced(ids, target, now)
+    return len(ids)
+
+
 def is_recorded(storage: str, name: str) -> bool:
     """Whether the ledger holds a living file of this name."""
     with database.connection().cursor() as cursor:
@@ -79,11 +93,7 @@ def hold(storage: str, name: str) -> Iterator[MediaFile | None]:
     For short work on local files. The row of an unknown name exists for the length of the block only. Raises
     ``OperationalError`` if a transaction of the site has the name for longer than this can wait.
     """
-    alone = not database.connection().in_atomic_block
-    with transaction.atomic(using=database.alias()):
-        if alone and database.connection().vendor == "postgresql":
-            with database.connection().cursor() as cursor:
-                cursor.execute("SET LOCAL lock_timeout = '1s'")
+    with _impatient(milliseconds=1000):
         now = timezone.now()
         stand_in = Write(storage, name, deleted=True)
         # An INSERT is what makes two sessions meet over a row that does not exist yet, and, being a write,
@@ -95,12 +105,27 @@ def hold(storage: str, name: str) -> Iterator[MediaFile | None]:
             MediaFile.objects.using(database.alias()).filter(pk=row.pk, version=stand_in.version).delete()
 
 
-def _upsert_files(writes: Sequence[Write], now: datetime, on_conflict: OnConflict) -> list[int]:
-    """Insert or update rows of MediaFile; the ids of those written."""
+@contextmanager
+def _impatient(*, milliseconds: int) -> Iterator[None]:
+    """A transaction that waits no longer than this for another's locks; unless it is part of the caller's."""
+    alone = not database.connection().in_atomic_block
+    with transaction.atomic(using=database.alias()):
+        if alone and database.connection().vendor == "postgresql":
+            with database.connection().cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = {milliseconds:d}")
+        yield
+
+
+def _upsert_files(
+    writes: Sequence[Write], now: datetime, on_conflict: OnConflict, *, node: str | None = None
+) -> list[int]:
+    """Insert or update rows of MediaFile; the ids of those written. *node*: where they arrived; here unless given."""
     if not writes:
         return []
     connection = database.connection()
-    node, time = config().node, connection.ops.adapt_datetimefield_value(now)
+    time = connection.ops.adapt_datetimefield_value(now)
+    if node is None:
+        node = config().node
     params: list[Any] = []
     for w in writes:
         version = w.version if connection.features.has_native_uuid_field else w.version.hex
@@ -122,6 +147,17 @@ def _upsert_replicas(file_ids: Sequence[int], targets: Sequence[str], now: datet
             params += (file_id, target, Replica.Status.PENDING.value, time, time, 0, False, False, "", "")
     with connection.cursor() as cursor:
         cursor.execute(_Statements.of(connection).replicas(len(file_ids) * len(targets)), params)
+
+
+def _insert_synced(file_ids: Sequence[int], target: str, now: datetime) -> None:
+    """Insert a synced replica at *target* for each of these files, which have none there."""
+    if not file_ids:
+        return
+    connection = database.connection()
+    time = connection.ops.adapt_datetimefield_value(now)
+    values = (target, Replica.Status.SYNCED.value, time, time, time, 0, False, False, "", "")
+    with connection.cursor() as cursor:
+        cursor.execute(_Statements.of(connection).synced(len(file_ids)), [*values, *file_ids])
 
 
 class _Statements:
@@ -178,6 +214,16 @@ class _Statements:
             f"{self._insert(Replica._meta.db_table, self.REPLICA, rows)} "
             f"ON CONFLICT ({q('file_id')}, {q('target')}) DO UPDATE SET "
             f"{', '.join(f'{q(c)} = EXCLUDED.{q(c)}' for c in fresh)}, {q('sent')} = NULL, {q('http_status')} = NULL"
+        )
+
+    @cache  # noqa: B019  # as above
+    def synced(self, files: int) -> str:
+        q = self._q
+        given = ("target", "status", "synced_at", *self.REPLICA[3:])
+        return (
+            f"INSERT INTO {q(Replica._meta.db_table)} ({', '.join(map(q, ('file_id', 'version', *given)))}) "
+            f"SELECT {q('id')}, {q('version')}, {', '.join(['%s'] * len(given))} "
+            f"FROM {q(MediaFile._meta.db_table)} WHERE {q('id')} IN ({', '.join(['%s'] * files)})"
         )
 
     def _insert(self, table: str, columns: Sequence[str], rows: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from django.db import transaction
@@ -59,12 +59,19 @@ def requeue(replicas: QuerySet[Replica]) -> int:
         )
 
 
-def reclass(files: QuerySet[MediaFile], mogile_class: str, targets: Iterable[str], *, batch: int = 1_000) -> int:
-    """Give the living ones among *files* another class, and make their replicas at *targets* pending, due now.
+def reclass(
+    files: QuerySet[MediaFile],
+    mogile_class: str,
+    targets: Sequence[str],
+    *,
+    batch: int = 1_000,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Give the living ones of *files* another class, and make their replicas at *targets* pending, due now.
 
-    The number of files. The version stays: the bytes are the same, and whoever has confirmed them need not get them
-    again. As after a write, a worker that is sending just now finds its ``sent`` emptied. Passes over what a
-    transaction of the site is just writing.
+    The number of files; *progress* is told of each batch's. The version stays: the bytes are the same, and whoever
+    has confirmed them need not get them again. Apart from that it is a write to the protocol: a worker that is
+    sending just now finds its ``sent`` emptied. Passes over what a transaction of the site is just writing.
     """
     rows = MediaFile.objects.using(database.alias())
     chosen = rows.filter(pk__in=files.values("pk"), deleted=False).exclude(mogile_class=mogile_class).order_by("pk")
@@ -82,6 +89,8 @@ def reclass(files: QuerySet[MediaFile], mogile_class: str, targets: Iterable[str
             )
         total += len(ids)
         after = ids[-1]
+        if progress is not None:
+            progress(len(ids))
 
 
 def prune(*, batch: int = 1_000) -> int:

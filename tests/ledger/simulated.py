@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from django.utils import timezone
@@ -11,19 +12,31 @@ from django.utils import timezone
 from replicator import ledger
 from replicator.errors import DeliveryError, Refused, Unavailable
 from replicator.ledger import Claim, Outcome, Write
-from replicator.models import Replica
+from replicator.models import MediaFile, Replica
 from tests.model import protocol
 from tests.model.protocol import CLAIMED, IDLE, SENT, State, Step
 
 LONG_AGO = timedelta(days=30)
 
 
+class Version(NamedTuple):
+    """What one delivery brings about: the model's version. The ledger's is that of the bytes."""
+
+    bytes: UUID
+    mogile_class: str
+
+
 @dataclass(eq=False)
 class Request:
-    """What a worker sent."""
+    """What a worker sent; *short*: only the class."""
 
-    version: UUID
+    version: Version
+    short: bool
     landed: bool = False
+
+    def over(self, held: Version | None) -> Version:
+        """What a target holds after it."""
+        return held._replace(mogile_class=self.version.mogile_class) if held and self.short else self.version
 
 
 @dataclass
@@ -46,8 +59,8 @@ class World:
     def __init__(self, name: str) -> None:
         #: Of the file, and of a target of its own.
         self.name = self.target = name
-        self.versions: list[UUID] = []
-        self.held: UUID | None = None
+        self.versions: list[Version] = []
+        self.held: Version | None = None
         self.workers = [Worker(), Worker()]
         self.late: list[Request] = []
         self.awaited: set[Request] = set()
@@ -79,6 +92,8 @@ class World:
         """Whether it was possible."""
         if verb == protocol.WRITE:
             self._write()
+        elif verb == protocol.RECLASS:
+            self._reclass()
         elif verb == protocol.ENDS:
             return self._end_lease()
         elif verb == protocol.REQUEUE:
@@ -90,7 +105,7 @@ class World:
                 return False
             request = self.late.pop(number)
             if verb == protocol.LATE_LANDS:
-                self.held = request.version
+                self.held = request.over(self.held)
         elif verb == protocol.CLAIM:
             return self._claim(number)
         else:
@@ -109,14 +124,14 @@ class World:
             if verb in (protocol.SEND, protocol.SEND_STOPPED):
                 if verb == protocol.SEND and not claim.live():
                     return False
-                worker.request = Request(claim.version)
+                worker.request = Request(Version(claim.version, claim.mogile_class), claim.confirmed)
             elif verb == protocol.RELEASE:
                 ledger.release(claim.lease, [claim.id])
                 self._leave(number)
             else:
                 return False
         elif verb == protocol.LAND and not request.landed:
-            request.landed, self.held = True, request.version
+            request.landed, self.held = True, request.over(self.held)
         elif verb == protocol.SETTLE and request.landed:
             self._settle(number, None)
         elif verb == protocol.FAIL:
@@ -133,10 +148,15 @@ class World:
         return True
 
     def _write(self) -> None:
-        # Every other write is a delete: to the protocol it is a version like any other.
-        write = Write("default", self.name, deleted=len(self.versions) % 2 == 1)
+        write = Write("default", self.name, 1, "0" * 64, mogile_class=f"class{len(self.versions)}")
         ledger.record(write, [self.target])
-        self.versions.append(write.version)
+        self.versions.append(Version(write.version, write.mogile_class))
+
+    def _reclass(self) -> None:
+        version = self.versions[-1]._replace(mogile_class=f"class{len(self.versions)}")
+        file = MediaFile.objects.filter(name=self.name)
+        assert ledger.reclass(file, version.mogile_class, [self.target]) == 1
+        self.versions.append(version)
 
     def _end_lease(self) -> bool:
         row = self.row
@@ -186,10 +206,15 @@ class World:
             "doubt": row.doubt,
             "provisional": row.provisional,
             "tried": row.attempts > 0,
-            "held": 0 if self.held is None else self.versions.index(self.held) + 1,
+            "held": 0
+            if self.held is None
+            else [v.mogile_class for v in self.versions].index(self.held.mogile_class) + 1,
+            "held_bytes": 0 if self.held is None else self._number(self.held.bytes),
+            "confirmed": 0 if row.version is None else self._number(row.version),
             "workers": [
                 (
                     w.at,
+                    w.claim is not None and w.claim.confirmed,
                     w.claim is not None and row.lease == w.claim.lease.token,
                     w.claim is not None and w.claim.live(),
                 )
@@ -198,13 +223,17 @@ class World:
             "late": [self.versions.index(r.version) + 1 for r in self.late],
         }
 
+    def _number(self, content: UUID) -> int:
+        """Of the first version with these bytes."""
+        return [v.bytes for v in self.versions].index(content) + 1
+
     @staticmethod
     def expected(state: State) -> dict[str, object]:
         """What ``seen`` must be in this state of the model."""
-        row = ("status", "lease", "ended", "sent", "doubt", "provisional", "tried", "held")
+        row = ("status", "lease", "ended", "sent", "doubt", "provisional", "tried", "confirmed", "held", "held_bytes")
         return {
             **{name: getattr(state, name) for name in row},
-            "workers": [(w.at, w.mine, w.mine and not state.ended) for w in state.workers],
+            "workers": [(w.at, w.short, w.mine, w.mine and not state.ended) for w in state.workers],
             "late": [r.version for r in state.late],
         }
 

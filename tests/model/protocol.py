@@ -4,13 +4,16 @@
     python -m tests.model --without <rule>       the steps to a stale file that the ledger calls synced
     python -m tests.model --writes 4 --late 3    a larger space
 
-What can happen, in any order and any number: writes (so many); two workers that claim, send, settle, give back or
+What can happen, in any order and any number: writes, of new bytes or of another class for the same bytes (so many
+together); two workers that claim, send, settle, give back or
 are killed at any instant (a new one takes a killed one's place); leases that end at any instant; requests that are
 answered, refused, or get no answer and then take effect later, or never (so many of those outstanding at once);
 people who requeue what failed, and a target that comes back up and hastens what waits.
 
-Promised: whenever the row says "synced" and nothing is under way, the target holds the desired version; and from
-wherever this leads, one undisturbed worker gets there.
+Promised: whenever the row says "synced" and nothing is under way, the target holds the desired version, its bytes and
+its class; and from wherever this leads, one undisturbed worker gets there.
+
+A version here is what one delivery brings about: bytes and class. The ledger's own is that of the bytes alone.
 
 Assumed: a request takes effect, if ever, before a doubt window that began after it was sent ends; and a worker that
 was stopped just between asking its clock and sending is unlucky only once: it lives to settle what it was answered.
@@ -36,6 +39,7 @@ RULES = {
     "hasten": "a target that is up again does not cut a doubt window short",
     "again": "a write makes a provisional success doubtful again",
     "memory": "a write, a failure and a requeue leave the doubt as it is",
+    "bytes": "the class goes without the bytes only to a target that has confirmed them, and is in no doubt",
 }  # fmt: skip
 
 IDLE, CLAIMED, SENT = "idle", "claimed", "sent"
@@ -45,6 +49,8 @@ PENDING, SYNCED, FAILED = "pending", "synced", "failed"
 class Worker(NamedTuple):
     at: str = IDLE
     version: int = 0
+    bytes: int = 0  # those of this version
+    short: bool = False  # it sends the class alone
     mine: bool = False  # the row's lease has its token
     landed: bool = False
     awaited: bool = False  # its request was under way when the current doubt window began
@@ -55,13 +61,17 @@ class Late(NamedTuple):
     """A request whose sender is gone, or has stopped waiting."""
 
     version: int
+    bytes: int
+    short: bool
     awaited: bool = False
 
 
 class State(NamedTuple):
     # The world
-    desired: int = 1  # the file's version; 0: it was never written
-    held: int = 0  # the version that the target holds
+    desired: int = 1  # the file's version
+    bytes: int = 1  # the first version that had these bytes
+    held: int = 0  # the version that the target got last
+    held_bytes: int = 0  # the bytes that it has
     workers: tuple[Worker, Worker] = (Worker(), Worker())
     late: tuple[Late, ...] = ()
     # The replica's row
@@ -72,6 +82,7 @@ class State(NamedTuple):
     doubt: bool = False
     provisional: bool = False
     tried: bool = False  # attempts > 0
+    confirmed: int = 0  # the bytes that the target is known to have had
 
 
 class Step(NamedTuple):
@@ -86,6 +97,7 @@ class Step(NamedTuple):
 
 
 WRITE = "a write: {v}"
+RECLASS = "another class for the same bytes: {v}"
 ENDS = "the lease ends"
 REQUEUE = "somebody requeues it"
 HASTEN = "the target is up again: what waits is due now"
@@ -108,7 +120,8 @@ KILL = "{w} is killed"
 def steps(s: State, kept: frozenset[str], writes: int, late: int) -> Iterator[tuple[Step, State]]:
     """All that can happen next, while there are at most *writes* versions and *late* late requests."""
     if s.desired < writes:
-        yield Step(WRITE, version=s.desired + 1), _written(s, kept)
+        yield Step(WRITE, version=s.desired + 1), _written(s, kept)._replace(bytes=s.desired + 1)
+        yield Step(RECLASS, version=s.desired + 1), _written(s, kept)
     if s.lease and not s.ended:
         yield Step(ENDS), s._replace(ended=True)
     if s.status == FAILED:
@@ -119,7 +132,7 @@ def steps(s: State, kept: frozenset[str], writes: int, late: int) -> Iterator[tu
         yield Step(HASTEN), s if spared else _not_waiting(s)
     for k, request in enumerate(s.late):
         rest = s._replace(late=s.late[:k] + s.late[k + 1 :])
-        yield Step(LATE_LANDS, k, request.version), rest._replace(held=request.version)
+        yield Step(LATE_LANDS, k, request.version), _landed(rest, request)
         yield Step(LATE_LOST, k, request.version), rest
     for i, w in enumerate(s.workers):
         if w.at == IDLE:
@@ -143,13 +156,13 @@ def _endings(s: State, i: int, kept: frozenset[str], *, room: bool) -> Iterator[
     if w.landed:
         yield Step(SETTLE, i), _succeeded(s, free, i, kept)
     else:
-        yield Step(LAND, i, w.version), _with(s, i, w._replace(landed=True, awaited=False))._replace(held=w.version)
+        yield Step(LAND, i, w.version), _landed(_with(s, i, w._replace(landed=True, awaited=False)), w)
     # A failure may be the answer to a request that took effect (a 500 behind a proxy, a check of what arrived).
     yield Step(FAIL, i), _failed(free, w, kept, answered=True, for_good=False)
     yield Step(REFUSED, i), _failed(free, w, kept, answered=True, for_good=True)
     if (w.landed or room) and not w.stopped:
         if not w.landed:
-            free = free._replace(late=(*s.late, Late(w.version, w.awaited)))
+            free = free._replace(late=(*s.late, Late(w.version, w.bytes, w.short, w.awaited)))
         yield Step(SILENT, i), _failed(free, w, kept, answered=False, for_good=False)
         yield Step(GIVE_UP, i), _failed(free, w, kept, answered=False, for_good=True)
         yield Step(KILL, i), free
@@ -165,11 +178,12 @@ def _claims(s: State, i: int, kept: frozenset[str]) -> Iterator[tuple[Step, Stat
         row = row._replace(tried=True, workers=_strangers(s))
         if "takeover" in kept:
             row = row._replace(doubt=True, provisional=False)
-    yield Step(CLAIM, i, s.desired), _with(row, i, Worker(CLAIMED, s.desired, mine=True))
+    short = row.confirmed == row.bytes and not (row.doubt and "bytes" in kept)
+    yield Step(CLAIM, i, s.desired), _with(row, i, Worker(CLAIMED, s.desired, s.bytes, short, mine=True))
 
 
 def _written(s: State, kept: frozenset[str]) -> State:
-    """``replicator.ledger.record``"""
+    """``replicator.ledger.record``, and ``reclass``"""
     row = _not_waiting(s)._replace(desired=s.desired + 1, status=PENDING, tried=False)
     if "again" in kept:
         row = row._replace(provisional=False)
@@ -191,7 +205,8 @@ def _succeeded(s: State, free: State, i: int, kept: frozenset[str]) -> State:
         return _not_waiting(row)._replace(status=PENDING, provisional=False)
     if s.doubt and not s.provisional and "twice" in kept:
         return _window_begins(row)._replace(provisional=True)
-    return _not_waiting(row)._replace(status=SYNCED, doubt=False, provisional=False)
+    confirmed = s.workers[i].bytes
+    return _not_waiting(row)._replace(status=SYNCED, doubt=False, provisional=False, confirmed=confirmed)
 
 
 def _failed(free: State, w: Worker, kept: frozenset[str], *, answered: bool, for_good: bool) -> State:
@@ -212,6 +227,11 @@ def _lost(free: State, kept: frozenset[str]) -> State:
     if "lost" not in kept:
         return free
     return _not_waiting(free)._replace(status=PENDING, doubt=True, provisional=False)
+
+
+def _landed(s: State, request: Worker | Late) -> State:
+    """What a request does to the target."""
+    return s._replace(held=request.version, held_bytes=s.held_bytes if request.short else request.bytes)
 
 
 def _window_begins(s: State) -> State:
@@ -254,4 +274,4 @@ def is_quiet(s: State) -> bool:
 
 def is_stale(s: State) -> bool:
     """What must never be: the ledger says synced, and the target holds something else."""
-    return is_quiet(s) and s.status == SYNCED and s.held != s.desired
+    return is_quiet(s) and s.status == SYNCED and (s.held, s.held_bytes) != (s.desired, s.bytes)
