@@ -51,15 +51,13 @@ class Background:
         self.paused = threading.Event()
 
     def start(self) -> None:
-        timing = self.installation.timing
-        pause = min(0.05, timing.replicate, timing.delete) or 0.01
-        self._loop("monitor", timing.monitor, self.installation.look)
-        self._loop("replicate", pause, self.replicate)
-        self._loop("delete", pause, self.delete)
+        self._loop("monitor", lambda: self.installation.timing.monitor, self.installation.look)
+        self._loop("replicate", lambda: 0.02, self.replicate)
+        self._loop("delete", lambda: 0.02, self.delete)
 
-    def _loop(self, name: str, pause: float, work: Callable[[], object]) -> None:
+    def _loop(self, name: str, pause: Callable[[], float], work: Callable[[], object]) -> None:
         def run() -> None:
-            while not self.installation.closing.wait(pause):
+            while not self.installation.closing.wait(pause()):
                 if name == "monitor" or not self.paused.is_set():
                     work()
 

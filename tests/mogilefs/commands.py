@@ -74,8 +74,8 @@ class Commands:
         return {}
 
     def sleep(self, args: Args) -> Fields:
-        seconds = args.get("duration")
-        self.installation.closing.wait(number(seconds) if truthy(seconds) else 10)
+        seconds = number(args["duration"]) if truthy(args.get("duration")) else 10
+        self.installation.closing.wait(seconds * self.installation.timing.second)
         return {}
 
     # Storing.

@@ -38,6 +38,8 @@ class Timing:
     """After which a fid that nobody closed is given up."""
     idle: float = 36.0
     """After which a node closes a connection that says nothing."""
+    second: float = 1.0
+    """What the command ``sleep`` takes for a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,9 +180,10 @@ class Node:
         finally:
             os.close(descriptor)
         actual = base64.b64encode(md5.digest()).rstrip(b"=")
-        if actual != expected.strip().rstrip("=").encode("latin-1"):
+        wanted = expected.rstrip("=").encode("latin-1")
+        if actual != wanted:
             temporary.unlink()
-            return 400, b"Content-MD5 mismatch, expected: %s actual: %s" % (expected.encode("latin-1"), actual)
+            return 400, b"Content-MD5 mismatch, expected: %s actual: %s" % (wanted, actual)
         temporary.replace(path)
         return 201, b""
 

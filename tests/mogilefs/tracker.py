@@ -54,6 +54,7 @@ class Tracker:
         self._workers = threading.BoundedSemaphore(QUERY_WORKERS)
         self._recent: deque[str] = deque(maxlen=50)
         self._queries = 0
+        self._waits = 0
         self._began = time.monotonic()
 
     @property
@@ -127,8 +128,11 @@ class Tracker:
         if command not in self.commands.names:
             return wire.error(wire.ErrorAnswer("unknown_command"), callid)
         try:
-            with self._workers:
+            self._wait_for_worker()
+            try:
                 fields = self._run(command, args)
+            finally:
+                self._workers.release()
         except wire.ErrorAnswer as problem:
             return wire.error(problem, callid)
         finally:
@@ -136,6 +140,11 @@ class Tracker:
             took = time.monotonic() - began
             self._recent.append(f"127.0.0.1 {line.decode('latin-1').strip()} {took:.4f} {took:.4f}")
         return wire.ok(fields, callid)
+
+    def _wait_for_worker(self) -> None:
+        if not self._workers.acquire(blocking=False):
+            self._waits += 1
+            self._workers.acquire()
 
     def _run(self, command: str, args: wire.Args) -> wire.Fields:
         while True:
@@ -168,6 +177,7 @@ class Tracker:
             "processing_queries": 0,
             "bored_queryworkers": QUERY_WORKERS,
             "queries": self._queries,
+            "times_out_of_qworkers": self._waits,
         }
         return [f"{name} {value}" for name, value in facts.items()]
 
