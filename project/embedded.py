@@ -1,7 +1,8 @@
 """The embedded site: which processes it consists of, and the environment that makes them one site.
 
 The processes are those of ``Procfile``, and of ``Procfile.embedded`` what the environment does not name: a broker
-unless there is ``CELERY_BROKER_URL``, media hosts unless there is ``MEDIA_HOSTS``.
+unless there is ``CELERY_BROKER_URL``, media hosts unless there is ``MEDIA_HOSTS``, and with ``MOGILEFS=1`` a MogileFS
+unless there is ``MOGILEFS_TRACKERS``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from pathlib import Path
 
 from honcho.environ import parse_procfile
 
+from project.environment import yes_or_no
+
 TOP = Path(__file__).resolve().parent.parent
 HOSTS = ("media1", "media2", "media3")
+#: Of the MogileFS: its tracker's, and those of its storage nodes.
+MOGILEFS_PORTS = {"MOGILEFS_PORT": 7001} | {f"MOGILEFS_NODE{n}_PORT": 7500 + n for n in (1, 2, 3)}
 ADDRESS = "127.0.0.1"
 
 
@@ -52,12 +57,18 @@ def any_port() -> int:
         return port
 
 
+def wants_mogilefs(environ: Mapping[str, str]) -> bool:
+    """Whether the site has a MogileFS of its own."""
+    return yes_or_no("MOGILEFS", environ.get("MOGILEFS", "")) and not environ.get("MOGILEFS_TRACKERS")
+
+
 def wanted_ports(environ: Mapping[str, str]) -> dict[str, int]:
     """Variable → port. A default that is taken gives way to another; what somebody asked for does not."""
     defaults = {
         "PORT": 8000,
         "FLOWER_PORT": 5555,
         **{f"{host.upper()}_PORT": 8101 + n for n, host in enumerate(HOSTS)},
+        **(MOGILEFS_PORTS if wants_mogilefs(environ) else {}),
     }
     ports: dict[str, int] = {}
     for name, default in defaults.items():
@@ -85,6 +96,7 @@ class Embedded:
         self.ports = ports
         self.given = given
         self.hosts = () if given.get("MEDIA_HOSTS") else HOSTS
+        self.has_mogilefs = wants_mogilefs(given)
         self.has_broker = not given.get("CELERY_BROKER_URL")
         # Not below var: the path of a socket may have 107 bytes (on macOS 103), and a checkout may be deep.
         self._sockets = Path(tempfile.mkdtemp(prefix="replicator-"))
@@ -118,6 +130,15 @@ class Embedded:
     def host_root(self, host: str) -> Path:
         return self.var / "hosts" / host
 
+    @property
+    def tracker(self) -> str:
+        return f"{ADDRESS}:{self.ports['MOGILEFS_PORT']}"
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The processes that keep copies: a site goes on without any of them."""
+        return (*self.hosts, *(("mogilefs",) if self.has_mogilefs else ()))
+
     def addresses(self) -> dict[str, str]:
         """What other processes must know to be part of this site: settings, as environment variables."""
         found = {"VAR": str(self.var), "FLOWER_URL": self.flower_url}
@@ -125,6 +146,8 @@ class Embedded:
             found["CELERY_BROKER_URL"] = f"redis+socket://{self.socket}"
         if self.hosts:
             found["MEDIA_HOSTS"] = ",".join(f"{host}={self.host_url(host)}" for host in self.hosts)
+        if self.has_mogilefs:
+            found |= {"MOGILEFS_TRACKERS": self.tracker, "MOGILEFS_DOMAIN": "replicator"}
         return found
 
     def environment(self) -> dict[str, str]:
@@ -145,8 +168,8 @@ class Embedded:
         }
 
     def parts(self) -> list[Part]:
-        """What the site needs first comes first: the broker and the hosts."""
-        additions = ({"broker"} if self.has_broker else set()) | set(self.hosts)
+        """What the site needs first comes first: the broker and where copies are kept."""
+        additions = {*(("broker",) if self.has_broker else ()), *self.stores}
         found = [part for part in _read("Procfile.embedded") if part.name in additions]
         return found + _read("Procfile")
 

@@ -20,10 +20,7 @@ class Env(environ.Env):  # type: ignore[misc]  # django-environ has no types
     """``environ.Env`` whose numbers and booleans are what they look like: "6O" is no number, "ture" not False."""
 
     def flag(self, name: str, default: bool) -> bool:
-        text = os.environ.get(name, str(default)).strip().lower()
-        if text not in _TRUE | _FALSE:
-            raise ImproperlyConfigured(f"{name}={text} is neither yes nor no: write {name}=1 or {name}=0.")
-        return text in _TRUE
+        return yes_or_no(name, os.environ.get(name, str(default)))
 
     def number(self, name: str, default: float | None = None, *, kind: type[float] = int) -> Any:
         text = os.environ.get(name, "").strip()
@@ -44,6 +41,13 @@ class Env(environ.Env):  # type: ignore[misc]  # django-environ has no types
                 raise ImproperlyConfigured(f"{name} has the entry {item!r}: write {name}={example}, each alias once.")
             found[alias] = value
         return found
+
+
+def yes_or_no(name: str, text: str) -> bool:
+    text = text.strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise ImproperlyConfigured(f"{name}={text} is neither yes nor no: write {name}=1 or {name}=0.")
+    return text in _TRUE
 
 
 def kept_secret(path: Path) -> str:

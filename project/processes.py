@@ -93,6 +93,8 @@ class Processes:
     def _answers(self, name: str) -> bool:
         if name == "broker":
             address: tuple[int, str | tuple[str, int]] = (socket.AF_UNIX, str(self._site.socket))
+        elif name == "mogilefs":
+            address = (socket.AF_INET, (ADDRESS, self._site.ports["MOGILEFS_PORT"]))
         elif name in self._site.hosts:
             address = (socket.AF_INET, (ADDRESS, self._site.ports[f"{name.upper()}_PORT"]))
         else:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ def main() -> None:
     _clear_after_kill(notes)
     try:
         ports = wanted_ports(os.environ)
-    except PortTaken as error:
+    except (PortTaken, ImproperlyConfigured) as error:
         raise SystemExit(str(error)) from error
     with Embedded(var, ports, dict(os.environ)) as site:
         try:
@@ -72,9 +73,9 @@ def _clear_after_kill(notes: Path) -> None:
     """Remove what a killed predecessor could not: its notes, and the folder of its socket."""
     with suppress(FileNotFoundError):
         for line in notes.read_text().splitlines():
-            socket = Path(line.removeprefix("CELERY_BROKER_URL=redis+socket://"))
-            if socket.name == "redis.sock" and socket.parent.name.startswith("replicator-"):
-                shutil.rmtree(socket.parent, ignore_errors=True)
+            place = Path(line.removeprefix("CELERY_BROKER_URL=redis+socket://"))
+            if place.name == "redis.sock" and place.parent.name.startswith("replicator-"):
+                shutil.rmtree(place.parent, ignore_errors=True)
         notes.unlink()
 
 
@@ -105,7 +106,7 @@ def _prepare(site: Embedded) -> dict[str, str]:
 
 
 def _supervise(site: Embedded, environment: dict[str, str]) -> int:
-    supervisor = Supervisor(base={"broker", *site.hosts}, may_stop=set(site.hosts))
+    supervisor = Supervisor(base={"broker", *site.stores}, may_stop=site.stores)
     for part in site.parts():
         own = dict(environment)
         if part.name in ("worker", "beat", "flower"):
@@ -121,13 +122,17 @@ def _supervise(site: Embedded, environment: dict[str, str]) -> int:
 
 def _welcome(site: Embedded, supervisor: Supervisor, environment: dict[str, str]) -> None:
     end = time.monotonic() + PATIENCE
-    for url in (f"{site.url}login", site.flower_url, *(f"{site.host_url(host)}/" for host in site.hosts)):
-        while not _answers(url):
+    places = [f"{site.url}login", site.flower_url, *(f"{site.host_url(host)}/" for host in site.hosts)]
+    if site.has_mogilefs:
+        places.append(site.tracker)
+    for place in places:
+        while not _answers(place):
             if supervisor.is_ending:
                 return
             if time.monotonic() > end:
                 print(
-                    f"\n{url} does not answer after {PATIENCE:.0f} seconds: the lines above may say why.", flush=True
+                    f"\n{place} does not answer after {PATIENCE:.0f} seconds: the lines above may say why.",
+                    flush=True,
                 )
                 supervisor.end()
                 return
@@ -148,6 +153,9 @@ def _banner(site: Embedded, supervisor: Supervisor, environment: dict[str, str])
     for host in site.hosts:
         pid = supervisor.pid_of(host)
         rows.append((host, f"{site.host_url(host)}{settings.MEDIA_URL}", f"stop it with: kill {pid}"))
+    if site.has_mogilefs:
+        pid = supervisor.pid_of("mogilefs")
+        rows.append(("mogilefs", site.tracker, f"avatar: 2 copies, thumb: 1; stop it with: kill {pid}"))
     table = "\n".join(f"  {name:<9}{url:<34}{note}" for name, url, note in rows)
     return (
         f"\nReplicator is running; what it keeps is in {site.var}\n\n{table}\n\n"
@@ -155,9 +163,14 @@ def _banner(site: Embedded, supervisor: Supervisor, environment: dict[str, str])
     )
 
 
-def _answers(url: str) -> bool:
+def _answers(place: str) -> bool:
+    """*place*: a URL, or host:port."""
+    host, _, port = place.rpartition(":")
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # our own http:// URL
+        if not place.startswith("http"):
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return True
+        with urllib.request.urlopen(place, timeout=5):  # noqa: S310  # our own http:// URL
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500  # Flower asks for its password, a host shows no folder

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import django
 from django.core.exceptions import ImproperlyConfigured
@@ -126,15 +127,6 @@ SERVE_MEDIA: bool = env.flag("SERVE_MEDIA", default=DEBUG)
 MAX_UPLOAD_MIB: int = env.number("MAX_UPLOAD_MIB", default=100)
 FILE_UPLOAD_PERMISSIONS = 0o644
 
-STORAGES = {
-    "default": {"BACKEND": "replicator.storage.ReplicatedStorage"},
-    "staticfiles": {
-        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        if DEBUG  # then WhiteNoise finds them in the apps, and nothing needs collecting
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
-    },
-}
-
 # MEDIA_HOSTS: alias=URL, comma-separated: media1=https://10.0.0.1,media2=https://10.0.0.2/dav
 _hosts = env.pairs(
     "MEDIA_HOSTS",
@@ -157,6 +149,45 @@ def _target(alias: str, url: str) -> dict[str, Any]:
 
 
 REPLICATOR: dict[str, Any] = {"TARGETS": {alias: _target(alias, url) for alias, url in _hosts.items()}}
+# MOGILEFS_TRACKERS: host:port, comma-separated: of a MogileFS that is one more target. ``make run MOGILEFS=1`` starts
+# one and writes this itself. Unset: none. MOGILEFS_DOMAIN: its domain, which has the classes avatar and thumb.
+_trackers: list[str] = env.list("MOGILEFS_TRACKERS", default=[])
+# Whether the gallery offers avatars and thumbs.
+WITH_MOGILEFS = bool(_trackers)
+if WITH_MOGILEFS:
+    if "mogilefs" in _hosts:
+        raise ImproperlyConfigured(
+            "MEDIA_HOSTS has a host mogilefs, which is what the target at MOGILEFS_TRACKERS is called: write another."
+        )
+    REPLICATOR["TARGETS"]["mogilefs"] = {
+        "BACKEND": "replicator.targets.mogilefs.MogileFSTarget",
+        "OPTIONS": {"domain": env.str("MOGILEFS_DOMAIN", default="replicator"), "trackers": _trackers},
+    }
+
+
+def _storage(alias: str, backend: str, targets: list[str]) -> dict[str, Any]:
+    """A folder of the media with targets of its own."""
+    # Where there is MogileFS, the site answers for these folders itself, whatever host has the rest.
+    url = f"/{urlsplit(MEDIA_URL).path.strip('/')}/" if WITH_MOGILEFS else MEDIA_URL
+    options = {"alias": alias, "location": MEDIA_ROOT / alias, "base_url": f"{url}{alias}/", "targets": targets}
+    return {"BACKEND": backend, "OPTIONS": options}
+
+
+STORAGES = {
+    "default": {"BACKEND": "replicator.storage.ReplicatedStorage"},
+    # Without MogileFS nothing new gets there; what is there already is served, replaced and deleted as ever.
+    "avatars": _storage("avatars", "project.gallery.storages.AvatarStorage", list(REPLICATOR["TARGETS"])),
+    # One place is enough for what can be made again.
+    "thumbs": _storage(
+        "thumbs", "project.gallery.storages.ThumbStorage", ["mogilefs"] if WITH_MOGILEFS else list(_hosts)
+    ),
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG  # then WhiteNoise finds them in the apps, and nothing needs collecting
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
 # REPLICATOR_NODE: this machine's name in the ledger; the host name unless given.
 if env.str("REPLICATOR_NODE", default=""):
     REPLICATOR["NODE"] = env.str("REPLICATOR_NODE")

@@ -65,7 +65,32 @@ class ImageFileField(LimitedFileField):
         return file
 
 
-class UploadForm(forms.Form):
+class ThumbInput(forms.FileInput):
+    """Filled in by gallery.js, which makes a small image of the one in the field *of*. Nobody sees it."""
+
+    is_hidden = True
+
+    def __init__(self, of: str) -> None:
+        super().__init__(attrs={"hidden": True, "data-thumb-of": of})
+
+
+class WithThumb(forms.Form):
+    """A form that has a thumb of its image; optional, as browsers may run no scripts."""
+
+    thumb = ImageFileField(max_length=180, required=False, widget=ThumbInput("image"))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not settings.WITH_MOGILEFS:
+            del self.fields["thumb"]
+
+    @property
+    def new_thumb(self) -> File[Any] | str:
+        """What to store; empty: none."""
+        return self.cleaned_data.get("thumb") or ""
+
+
+class UploadForm(WithThumb):
     image = ImageFileField(
         label="Image",
         max_length=180,
@@ -83,7 +108,7 @@ class UploadForm(forms.Form):
         return PurePosixPath(image.name).stem.replace("_", " ").replace("-", " ").strip()[:120] or "Untitled"
 
 
-class ReplaceForm(forms.Form):
+class ReplaceForm(WithThumb):
     """New content for an image, under the name that it has."""
 
     image = ImageFileField(
@@ -102,3 +127,12 @@ class ReplaceForm(forms.Form):
                 f"choose a {suffix_of(self.name)} file."
             )
         return image
+
+
+class AvatarForm(forms.Form):
+    avatar = ImageFileField(
+        label="Your avatar",
+        max_length=180,
+        widget=forms.FileInput(attrs={"accept": "image/png,image/jpeg,image/gif,image/webp,image/avif"}),
+        error_messages={"required": "Choose an image first."},
+    )

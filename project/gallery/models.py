@@ -1,17 +1,21 @@
-"""A picture and a file that goes with it: two file fields, as sites have them."""
+"""A picture with the files that go with it, and a person with an avatar: file fields, as sites have them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.conf import settings
 from django.db import models
 from django.db.models.fields.files import FieldFile
+
+from project.gallery.storages import avatars, thumbs
 
 
 class Picture(models.Model):
     title = models.CharField(max_length=120)
     image = models.FileField(upload_to="pictures/%Y/%m/", max_length=255)
     attachment = models.FileField(upload_to="attachments/%Y/%m/", max_length=255, blank=True)
+    thumb = models.FileField(upload_to="%Y/%m/", max_length=255, blank=True, storage=thumbs)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -21,5 +25,19 @@ class Picture(models.Model):
         return self.title
 
     def files(self) -> Iterator[FieldFile]:
-        """Those of its two files that there are."""
-        return (file for file in (self.image, self.attachment) if file)
+        """Those of its three files that there are."""
+        return (file for file in (self.image, self.attachment, self.thumb) if file)
+
+
+class Profile(models.Model):
+    """What a user shows of themselves."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="profile")
+    avatar = models.FileField(max_length=255, blank=True, storage=avatars)
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+    def files(self) -> Iterator[FieldFile]:
+        """Its file, if there is one."""
+        return (file for file in (self.avatar,) if file)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db.models import Count, Q
+from django.db.models.fields.files import FieldFile
 from django.utils import timezone
 
-from project.gallery.models import Picture
+from project.gallery.models import Picture, Profile
 from replicator.conf import config
 from replicator.models import MediaFile, Replica, TargetState
 
 #: Deleted files that are shown until every host has confirmed.
 LEAVING = 12
+#: Those of the gallery's fields.
+STORAGES = ("default", "avatars", "thumbs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class FileStatus:
     name: str
+    """Its path below the media: as it is called in its storage, and the storage's folder."""
     version: str
+    mogile_class: str
     badges: list[Badge]
 
     @property
@@ -78,25 +84,41 @@ def hosts() -> list[Host]:
     return found
 
 
-def of_names(names: Iterable[str]) -> dict[str, FileStatus]:
-    """Name → where that file of the default storage is."""
-    files = MediaFile.objects.filter(storage="default", name__in=list(names)).prefetch_related("replicas")
+def path_of(file: FieldFile) -> str:
+    """As in ``FileStatus.name``."""
+    return _path(file.storage.alias, str(file.name))  # type: ignore[attr-defined]  # a ReplicatedStorage
+
+
+def _path(storage: str, name: str) -> str:
+    return name if storage == "default" else f"{storage}/{name}"
+
+
+def of_files(files: Iterable[FieldFile]) -> dict[str, FileStatus]:
+    """Path → where that file is."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        names[file.storage.alias].append(str(file.name))  # type: ignore[attr-defined]  # as above
+    wanted = Q(pk__in=[])
+    for storage, its in names.items():
+        wanted |= Q(storage=storage, name__in=its)
     down = _down()
-    return {file.name: _status(file, down) for file in files}
+    found = [_status(row, down) for row in MediaFile.objects.filter(wanted).prefetch_related("replicas")]
+    return {status.name: status for status in found}
 
 
 def leaving() -> list[FileStatus]:
     """Deleted files that some target may still hold, newest first."""
     pending = Q(replicas__status__in=[Replica.Status.PENDING, Replica.Status.FAILED])
-    files = MediaFile.objects.filter(pending, storage="default", deleted=True).distinct().order_by("-updated_at")
+    files = MediaFile.objects.filter(pending, storage__in=STORAGES, deleted=True).distinct().order_by("-updated_at")
     down = _down()
     return [_status(file, down) for file in files.prefetch_related("replicas")[:LEAVING]]
 
 
-def as_json(pictures: Iterable[Picture]) -> dict[str, Any]:
+def as_json(pictures: Iterable[Picture], profiles: Iterable[Profile]) -> dict[str, Any]:
     """What the page asks for again and again."""
     pictures = list(pictures)
-    files = of_names(str(file.name) for picture in pictures for file in picture.files())
+    owners: list[Picture | Profile] = [*pictures, *profiles]
+    files = of_files(file for owner in owners for file in owner.files())
     going = leaving()
     return {
         "hosts": [asdict(host) for host in hosts()],
@@ -115,7 +137,10 @@ def _status(file: MediaFile, down: dict[str, str]) -> FileStatus:
     order = {target: number for number, target in enumerate(config().targets)}
     replicas = sorted(file.replicas.all(), key=lambda replica: order.get(replica.target, len(order)))
     return FileStatus(
-        file.name, str(file.version), [Badge(r.target, r.status, _reason(r, file, down)) for r in replicas]
+        _path(file.storage, file.name),
+        str(file.version),
+        file.mogile_class,
+        [Badge(r.target, r.status, _reason(r, file, down)) for r in replicas],
     )
 
 

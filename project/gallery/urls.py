@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import path
+from django.urls import path, re_path
 
 from project.gallery import views
 
@@ -20,6 +21,11 @@ urlpatterns = [
     ),
     path("logout", LogoutView.as_view(), name="logout"),
 ]
+prefix = urlsplit(settings.MEDIA_URL).path.strip("/")
+if settings.WITH_MOGILEFS:
+    urlpatterns += [
+        path("avatar", views.avatar, name="avatar"),
+        re_path(rf"^{re.escape(prefix)}/(?P<key>(?:avatars|thumbs)/.+)$", views.from_mogilefs),
+    ]
 if settings.SERVE_MEDIA:
-    prefix = urlsplit(settings.MEDIA_URL).path.strip("/")
     urlpatterns.append(path(f"{prefix}/<path:name>", views.media, name="media"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.files.storage import default_storage
 from django.core.paginator import Paginator
 from django.db import transaction
+from django.db.models.fields.files import FieldFile
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import content_disposition_header
@@ -19,9 +21,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.static import serve
 
 from project.gallery import status
-from project.gallery.forms import ReplaceForm, UploadForm
-from project.gallery.models import Picture
+from project.gallery.forms import AvatarForm, ReplaceForm, UploadForm
+from project.gallery.models import Picture, Profile
 from replicator import local
+from replicator.views import serve_mogilefs_file
 
 PER_PAGE = 24
 #: Shown in the page; everything else is downloaded, so that an uploaded page can't act in the visitor's name.
@@ -38,6 +41,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
                 title=form.cleaned_data["title"],
                 image=form.cleaned_data["image"],
                 attachment=form.cleaned_data["attachment"] or "",
+                thumb=form.new_thumb,
             )
         messages.success(request, f"“{picture.title}” is saved, and on its way to every media host.")
         return redirect("gallery")
@@ -46,6 +50,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
         "form": form,
         "page": page,
         "cards": _cards(list(page)),
+        "profile": _profile(request) if settings.WITH_MOGILEFS else None,
         "hosts": status.hosts(),
         "leaving": status.leaving(),
         "flower_url": settings.FLOWER_URL,
@@ -59,7 +64,8 @@ def gallery(request: HttpRequest) -> HttpResponse:
 def status_json(request: HttpRequest) -> JsonResponse:
     """Where the files of ``?ids=1,2,3`` are, the hosts' health, and the deleted files still on their way out."""
     ids = [int(pk) for pk in request.GET.get("ids", "").split(",")[:PER_PAGE] if pk.isascii() and pk.isdigit()]
-    return JsonResponse(status.as_json(Picture.objects.filter(pk__in=ids)))
+    profiles = Profile.objects.filter(user_id=_user_id(request))
+    return JsonResponse(status.as_json(Picture.objects.filter(pk__in=ids), profiles))
 
 
 @login_required
@@ -70,7 +76,13 @@ def replace(request: HttpRequest, pk: int) -> HttpResponse:
     name = str(picture.image.name)
     form = ReplaceForm(request.POST, request.FILES, name=name)
     if form.is_valid():
-        default_storage.replace(name, form.cleaned_data["image"])  # type: ignore[attr-defined]  # a ReplicatedStorage
+        with transaction.atomic():
+            default_storage.replace(name, form.cleaned_data["image"])  # type: ignore[attr-defined]  # a ReplicatedStorage
+            if picture.thumb:
+                # It shows the old image; none is better, until a browser makes another.
+                picture.thumb.delete(save=False)
+            picture.thumb = form.new_thumb
+            picture.save(update_fields=["thumb"])
         messages.success(request, f"“{picture.title}” is overwritten; every media host gets the new content.")
     else:
         for error in form.errors.get("image", []):
@@ -90,6 +102,30 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("gallery")
 
 
+@login_required
+@require_POST
+def avatar(request: HttpRequest) -> HttpResponse:
+    """A new avatar for who is logged in."""
+    form = AvatarForm(request.POST, request.FILES)
+    if form.is_valid():
+        with transaction.atomic():
+            profile, _ = Profile.objects.get_or_create(user_id=_user_id(request))
+            if profile.avatar:
+                profile.avatar.delete(save=False)
+            profile.avatar = form.cleaned_data["avatar"]
+            profile.save()
+        messages.success(request, "Your avatar is saved, and on its way to MogileFS and every media host.")
+    else:
+        for error in form.errors.get("avatar", []):
+            messages.error(request, str(error))
+    return redirect("gallery")
+
+
+def from_mogilefs(request: HttpRequest, key: str) -> HttpResponseBase:
+    """An avatar or a thumb, from MogileFS; on its way there, from here."""
+    return serve_mogilefs_file(request, key, as_attachment=mimetypes.guess_type(key)[0] not in INLINE)
+
+
 @require_GET
 def media(request: HttpRequest, name: str) -> HttpResponseBase:
     """The local copy, where no media host is in front of the site (``SERVE_MEDIA``)."""
@@ -102,16 +138,35 @@ def media(request: HttpRequest, name: str) -> HttpResponseBase:
     return answer
 
 
+def _user_id(request: HttpRequest) -> int:
+    return int(request.user.pk or 0)  # nobody's, where nobody is logged in
+
+
 def _cards(pictures: list[Picture]) -> list[dict[str, Any]]:
-    found = status.of_names(str(file.name) for picture in pictures for file in picture.files())
+    known = status.of_files(file for picture in pictures for file in picture.files())
     cards = []
     for picture in pictures:
-        files = []
-        for file in picture.files():
-            known = found.get(str(file.name))
-            # The version makes a browser ask again after an overwrite.
-            url = f"{file.url}?v={known.version[:8]}" if known else file.url
-            base = PurePosixPath(str(file.name)).name
-            files.append({"name": file.name, "base": base, "url": url, "badges": known.badges if known else []})
-        cards.append({"picture": picture, "files": files, "image_url": files[0]["url"]})
+        files = [_shown(file, known) for file in picture.files()]
+        image = files[0]["url"]
+        preview = files[-1]["url"] if picture.thumb else image
+        cards.append({"picture": picture, "files": files, "image_url": image, "preview_url": preview})
     return cards
+
+
+def _profile(request: HttpRequest) -> dict[str, Any]:
+    files = [file for profile in Profile.objects.filter(user_id=_user_id(request)) for file in profile.files()]
+    known = status.of_files(files)
+    return {"form": AvatarForm(), "files": [_shown(file, known) for file in files]}
+
+
+def _shown(file: FieldFile, known: dict[str, status.FileStatus]) -> dict[str, Any]:
+    path = status.path_of(file)
+    its = known.get(path)
+    return {
+        "name": path,
+        "base": PurePosixPath(path).name,
+        # The version makes a browser ask again after an overwrite.
+        "url": f"{file.url}?v={its.version[:8]}" if its else file.url,
+        "mogile_class": its.mogile_class if its else "",
+        "badges": its.badges if its else [],
+    }

@@ -3,6 +3,7 @@
 
 const gallery = document.getElementById("gallery");
 const SOON = 700, IDLE = 4000, AFTER_AN_ERROR = 8000;  // milliseconds
+const LONGEST = 480;  // pixels of a thumb
 
 function badge({ target, status, reason }) {
   const item = document.createElement("li");
@@ -95,6 +96,33 @@ async function look() {
 for (const form of document.querySelectorAll("[data-confirm]")) {
   form.addEventListener("submit", (event) => {
     if (!confirm(form.dataset.confirm)) event.preventDefault();
+  });
+}
+
+// The server has no means to make images smaller; the browser that uploads one has.
+async function fillThumb(input) {
+  const [original] = input.form.elements[input.dataset.thumbOf].files;
+  const image = await createImageBitmap(original);
+  const scale = Math.min(1, LONGEST / Math.max(image.width, image.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(image.width * scale));
+  canvas.height = Math.max(1, Math.round(image.height * scale));
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/webp", 0.8));
+  const files = new DataTransfer();
+  files.items.add(new File([blob], original.name.replace(/\.\w+$/, "") + ".webp"));
+  input.files = files.files;
+}
+
+for (const input of document.querySelectorAll("[data-thumb-of]")) {
+  input.form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      await fillThumb(input);
+    } catch {
+      // Not an image, or one that this browser can't show: the server says so, or does without.
+    }
+    input.form.submit();
   });
 }
 document.getElementById("upload")?.addEventListener("submit", (event) => {
