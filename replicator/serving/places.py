@@ -106,8 +106,8 @@ def record_of(place: Place) -> Record | None:
     for version, deleted, size, sha256, content_type, updated_at, target, status, held, doubt, down in rows:
         record = record or Record(version, deleted, size, sha256, content_type, updated_at, at)
         if target is not None:
-            # A changed class makes it pending, and leaves the bytes as they are. So does doubt, where nobody ever sent
-            # any: of those files no hash is known.
+            # A changed class makes it pending, and leaves the bytes as they are. So does doubt where nobody ever
+            # sent any: of those files no hash is known.
             confirmed = held == version and (not doubt or not sha256)
             at[target] = Holding(confirmed, pending=status == Replica.Status.PENDING, down=down)
     return record
