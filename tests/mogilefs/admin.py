@@ -8,7 +8,8 @@ import sqlite3
 import time
 from typing import ClassVar
 
-from tests.mogilefs.commands import HEX_LENGTHS, Commands, required
+from tests.mogilefs.commands import required
+from tests.mogilefs.storing import HEX_LENGTHS, StoringCommands
 from tests.mogilefs.wire import Args, ErrorAnswer, Fields, number, truthy
 
 _DEVICE_STATES = {b"alive", b"dead", b"down", b"readonly", b"drain"}
@@ -20,10 +21,10 @@ _NUMBERS = {b"memcache_ttl", b"internal_queue_limit"}
 _WRITABLE = _BOOLEANS | _NUMBERS | {b"memcache_servers", b"network_zones"}
 
 
-class AdminCommands(Commands):
+class AdminCommands(StoringCommands):
     """All commands."""
 
-    names: ClassVar[set[str]] = Commands.names | {
+    names: ClassVar[set[str]] = StoringCommands.names | {
         *("get_domains", "create_domain", "delete_domain", "create_class", "update_class", "delete_class"),
         *("get_hosts", "create_host", "update_host", "get_devices", "create_device", "set_state", "set_weight"),
         *("server_setting", "server_settings", "set_server_setting", "clear_cache", "do_monitor_round"),

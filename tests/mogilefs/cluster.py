@@ -82,7 +82,7 @@ class MogileFS(Troubles, Server):
 
     def answers(self) -> bool:
         try:
-            self.control("timing")
+            self.control("pending")
         except OSError:
             return False
         return True

@@ -99,7 +99,6 @@ class Control:
             self.installation.monitoring.clear()
 
     def timing(self, **seconds: float) -> None:
-        """Other delays, from now on."""
         self.installation.retime(**seconds)
 
     def waiting(self) -> list[dict[str, Any]]:
@@ -130,6 +129,7 @@ class Control:
     def heal(self) -> None:
         """Nothing is wrong any more."""
         self.installation.faults.clear()
+        self.installation.retime()
         self.pause_background(paused=False)
         self.monitor(looking=True)
         for number, node in self.installation.nodes.items():

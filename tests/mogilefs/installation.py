@@ -81,7 +81,7 @@ class Installation:
     def __init__(self, folder: Path, timing: Timing) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.timing = timing
+        self.timing = self._first_timing = timing
         self.state = State(folder)
         self.faults = Faults()
         self.nodes: dict[int, Node] = {}
@@ -121,8 +121,8 @@ class Installation:
             node.stop()
 
     def retime(self, **seconds: float) -> None:
-        """Other delays, from now on."""
-        self.timing = dataclasses.replace(self.timing, **seconds)
+        """Other delays, from now on; those that are not named are as at first."""
+        self.timing = dataclasses.replace(self._first_timing, **seconds)
 
     # Hosts and devices.
 

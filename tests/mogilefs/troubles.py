@@ -20,7 +20,7 @@ class Troubles:
         raise NotImplementedError
 
     def heal(self) -> None:
-        """Nothing is wrong any more: all trackers and nodes run, no fault waits."""
+        """Nothing is wrong any more: all trackers and nodes run, no fault waits, delays are as at first."""
         self.control("heal")
 
     def wipe(self) -> None:
@@ -154,7 +154,7 @@ class Troubles:
         self.control("background", paused=False)
 
     def set_timing(self, **seconds: float) -> None:
-        """Other delays, from now on: see ``Timing``."""
+        """Other delays, from now on: see ``Timing``. Those that are not named are as at first."""
         self.control("timing", **seconds)
 
     def _fault(
