@@ -29,6 +29,11 @@ def _stop_everything(site: Site) -> None:
         site.mogilefs.stop_node(number)
 
 
+def _receive(answer: Any, received: bytearray) -> None:
+    for piece in answer:
+        received += piece
+
+
 # Where it comes from.
 
 
@@ -290,8 +295,7 @@ def test_a_node_that_dies_in_mid_stream_makes_no_complete_answer(site: Site) -> 
     answer = site.get("media/a.bin")
     received = bytearray()
     with pytest.raises(Unavailable):
-        for piece in answer:
-            received += piece
+        _receive(answer, received)
     answer.close()
     assert answer.headers["Content-Length"] == str(len(LARGE))
     assert LARGE.startswith(received)
