@@ -21,7 +21,7 @@ setup: $(BASE) $(TEST) ## Make .venv and install everything into it
 run: $(BASE) ## Start the site: broker, three media hosts, web, worker, beat, Flower (MOGILEFS=1 PORT=… VAR=…)
 	@$(BIN)/python -m project.run
 
-demo: $(BASE) ## Save a folder while things go wrong, then ask every host (FILES=a-folder LIMIT=seconds)
+demo: $(BASE) ## Save a folder while things go wrong, then ask every host and MogileFS (FILES=a-folder LIMIT=seconds)
 	@$(BIN)/python -m project.demo $(if $(LIMIT),--limit "$(LIMIT)") $(if $(FILES),"$(FILES)")
 
 test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest)

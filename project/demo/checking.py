@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 CHUNK = 256 * 1024
+#: What can be wrong with a name.
+KINDS = ("wrong", "missing", "resurrected", "unexpected", "misfiled")
 
 
 @dataclass(slots=True)
@@ -22,10 +24,12 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
     resurrected: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    misfiled: list[str] | None = None
+    """Of another class, or with another number of copies, than should be; None: hosts know neither."""
 
     @property
     def is_right(self) -> bool:
-        return self.checked > 0 and not (self.missing or self.wrong or self.resurrected or self.unexpected)
+        return self.checked > 0 and not any(getattr(self, kind) for kind in KINDS)
 
 
 def check_host(
@@ -46,7 +50,7 @@ def check_host(
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     try:
         for name in [*expected, *deleted]:
-            status, digest = _get(connection, prefix + quote(name))
+            status, digest = get(connection, prefix + quote(name))
             found.checked += 1
             if name in expected:
                 if status == 404:
@@ -72,11 +76,11 @@ def digest_of(path: Path) -> str:
 
 def table(findings: Collection[Findings]) -> str:
     """One line per host."""
-    heads = ("host", "checked", "wrong", "missing", "resurrected", "unexpected")
-    rows = [heads] + [
-        (f.host, *map(str, (f.checked, len(f.wrong), len(f.missing), len(f.resurrected), len(f.unexpected))))
-        for f in findings
-    ]
+    heads = ("host", "checked", *KINDS)
+    rows: list[tuple[str, ...]] = [heads]
+    for each in findings:
+        counts = ("-" if names is None else str(len(names)) for names in (getattr(each, kind) for kind in KINDS))
+        rows.append((each.host, str(each.checked), *counts))
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -85,7 +89,8 @@ def table(findings: Collection[Findings]) -> str:
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
 
 
-def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+    """The answer's status, and the SHA-256 of its body."""
     connection.request("GET", path)
     answer = connection.getresponse()
     sha256 = hashlib.sha256()

@@ -26,6 +26,10 @@ ODD = [
 ]
 
 
+#: Bytes of a path that every target takes: MogileFS keeps no longer ones.
+LONGEST = 255
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One file to save: *name* is relative, as the storage will have it."""
@@ -39,6 +43,9 @@ def make(folder: Path) -> Path:
     chance = random.Random(2)  # noqa: S311  # the same files each time
     for number, name in enumerate(ODD):
         _write(folder / name, chance.randbytes(1 + 997 * number))
+    for number in range(6):
+        _write(folder / f"avatars/person {number}.png", chance.randbytes(3000 * number + 1))
+        _write(folder / f"thumbs/photos/{number}.webp", chance.randbytes(200 * number + 1))
     _write(folder / "empty.bin", b"")
     for number in range(80):
         _write(folder / f"photos/{number % 7}/{number:03}.jpg", chance.randbytes(chance.randrange(200, 60_000)))
@@ -54,6 +61,7 @@ def _write(path: Path, data: bytes) -> None:
 def find(folder: Path) -> tuple[list[Sample], dict[str, int]]:
     """The regular files below *folder*, in the order of their names; and reason → number of those passed over."""
     samples, skipped = [], {"symbolic link": 0, "no regular file": 0, "not readable": 0, "name is not UTF-8": 0}
+    skipped[f"path of more than {LONGEST} bytes"] = 0
     for entry in _walk(folder):
         name = os.path.relpath(entry.path, folder)
         try:
@@ -69,6 +77,8 @@ def find(folder: Path) -> tuple[list[Sample], dict[str, int]]:
             skipped["not readable"] += 1
         elif not _is_utf8(name):
             skipped["name is not UTF-8"] += 1
+        elif len(name.encode()) > LONGEST:
+            skipped[f"path of more than {LONGEST} bytes"] += 1
         else:
             samples.append(Sample(name, Path(entry.path)))
     samples.sort(key=lambda sample: sample.name)

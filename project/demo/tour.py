@@ -1,0 +1,180 @@
+"""The tour: what happens, in which order, and how long it is waited for."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from project.demo import checking, samples
+from project.demo.mogile import check_mogilefs
+from project.demo.saving import Failed, Saving
+from project.demo.trouble import MogileTrouble, part_of_upload
+from project.embedded import HOSTS, Embedded
+from project.processes import Processes
+
+T = TypeVar("T")
+
+LARGE = 64 * 1024 * 1024
+
+
+class Tour:
+    """One tour. *limit*: seconds, for all of it."""
+
+    def __init__(self, site: Embedded, processes: Processes, limit: float) -> None:
+        self.site = site
+        self.processes = processes
+        self.mogilefs = MogileTrouble(site.ports["MOGILEFS_CONTROL_PORT"])
+        self.end = time.monotonic() + limit
+        self.limit = limit
+        self.chance = random.Random(2)  # noqa: S311  # the same tour each time
+        self.saving = Saving(self._each, self.chance)
+
+    def go(self, files: list[samples.Sample]) -> bool:
+        """Whether every host, and MogileFS, holds what it should at the end."""
+        numbered = list(enumerate(files))
+        third = max(1, len(files) // 3)
+        sixth = third // 2
+        self._step("Saving the first third, with everything up")
+        self.saving.save(numbered[:third])
+        self._until_in_step()
+        self._step(
+            "media2 is killed (SIGKILL), a storage node of MogileFS hangs, its tracker is restarted; saving, "
+            "overwriting and deleting go on"
+        )
+        self.processes.kill("media2")
+        self.mogilefs.hang_node(1, seconds=5)
+        self.saving.save(numbered[third : third + sixth])
+        self.mogilefs.restart_tracker()
+        self.saving.save(numbered[third + sixth : 2 * third])
+        self.saving.overwrite_some()
+        self.saving.delete_some()
+        self._step("The worker is killed (SIGKILL) in the middle of a transfer to media3")
+        self.kill_worker_in_mid_transfer()
+        self._step("Without a worker: saving, overwriting and deleting go on; MogileFS is killed (SIGKILL)")
+        self.processes.kill("mogilefs")
+        self.saving.save(numbered[2 * third :])
+        self.saving.overwrite_some()
+        self.saving.delete_some()
+        self.saving.save_again_some()
+        self._step(
+            "media2, the worker and MogileFS, without one of its storage nodes, are started again; halfway through "
+            "its backlog, MogileFS is killed (SIGKILL) and started once more"
+        )
+        self.processes.start("media2")
+        self.processes.start("mogilefs")
+        self.mogilefs.stop_node(2, noticed=False)
+        self.processes.start("worker")
+        half = self._waiting("mogilefs") // 2
+        self._until(lambda: self._waiting("mogilefs") <= half, "MogileFS to have half of what waits")
+        self.processes.kill("mogilefs")
+        self.processes.start("mogilefs")
+        self.wait()
+        self._step("Asking every host for every file, and looking at its disk; asking MogileFS for every copy")
+        return self.check()
+
+    def kill_worker_in_mid_transfer(self) -> None:
+        """The host is stopped with a part of a file in its hands, the worker killed, and the host goes on."""
+        # MogileFS too: what is deleted next must be something that it has.
+        self._until_in_step("media3")
+        self._until_in_step("mogilefs")
+        uploads = self.site.host_root("media3").with_name("media3.uploads")
+        for attempt in range(4):
+            size = LARGE << attempt
+            content = self.chance.randbytes(1024 * 1024) * (size // (1024 * 1024))
+            self.saving.save_new(f"large-{attempt}.bin", content)
+            self._until(
+                lambda: part_of_upload(uploads) or not self._waiting("media3"), "the transfer to begin", every=0.001
+            )
+            self.processes.pause("media3")
+            part = part_of_upload(uploads)
+            if 0 < part < size:
+                self.processes.kill("worker")
+                self.processes.resume("media3")
+                print(f"  media3 had {part:,} of {size:,} bytes")
+                return
+            # Too fast: it had all of it.
+            self.processes.resume("media3")
+        raise Failed("The worker could not be caught in the middle of a transfer: this machine is too fast for it.")
+
+    # Waiting and checking
+
+    def wait(self) -> None:
+        """Until the ledger has no backlog. It only says when to look: what is there, the hosts say."""
+        total = self._waiting()
+        with tqdm(total=total, unit="replicas", desc="  synced", disable=None) as bar:
+            while left := self._waiting():
+                bar.n = max(bar.n, total - left)
+                bar.refresh()
+                self._check_time(f"{left} replicas are still pending or failed:\n{self._examples()}")
+                self.processes.check()
+                time.sleep(0.3)
+            bar.n = total
+            bar.refresh()
+        self._until(lambda: not self.mogilefs.control("pending"), "MogileFS to make its further copies")
+
+    def check(self) -> bool:
+        prefix = str(self.saving.storages["default"].base_url)
+        digests = self.saving.expected()
+        found = []
+        with tqdm(unit="files", desc="  asked", disable=None) as bar:
+            for target in (*HOSTS, "mogilefs"):
+                here = self.saving.paths_at(target, digests)
+                expected = {path: digests[place] for path, place in here.items()}
+                deleted = sorted(self.saving.paths_at(target, self.saving.deleted))
+                if target == "mogilefs":
+                    domain = self.site.addresses()["MOGILEFS_DOMAIN"]
+                    its = check_mogilefs(self.site.tracker, domain, expected, deleted, bar.update)
+                else:
+                    root, url = self.site.host_root(target), self.site.host_url(target)
+                    its = checking.check_host(target, url, root, prefix, expected, deleted, bar.update)
+                found.append(its)
+                self._check_time("the hosts were being asked for their files.")
+        print(
+            f"\n{len(digests)} files and {len(self.saving.deleted)} deleted names; avatars have two copies in "
+            f"MogileFS, thumbs are only there, and have one:\n\n{checking.table(found)}\n"
+        )
+        for each in found:
+            for kind in checking.KINDS:
+                for name in (getattr(each, kind) or [])[:5]:
+                    print(f"{each.host}: {kind}: {name}")
+        return all(each.is_right for each in found)
+
+    # Shared means
+
+    def _step(self, text: str) -> None:
+        print(f"• {text}", flush=True)
+
+    def _each(self, items: list[T], word: str) -> Iterator[T]:
+        for item in tqdm(items, unit="files", desc=f"  {word}", disable=None):
+            self._check_time("files were being saved.")
+            yield item
+        print(f"  {len(items)} {word}", flush=True)
+
+    def _waiting(self, target: str = "") -> int:
+        from replicator.models import Replica
+
+        backlog = Replica.objects.backlog()
+        return (backlog.at(target) if target else backlog).count()
+
+    def _examples(self) -> str:
+        from replicator.models import Replica
+
+        rows = Replica.objects.backlog().select_related("file")[:5]
+        return "\n".join(f"  {r.file.name} at {r.target}: {r.status} {r.error_kind} {r.error_text}" for r in rows)
+
+    def _until_in_step(self, target: str = "") -> None:
+        self._until(lambda: not self._waiting(target), f"{target or 'every host'} to have everything so far")
+
+    def _until(self, condition: Callable[[], object], what: str, every: float = 0.1) -> None:
+        while not condition():
+            self._check_time(f"it waited for {what}.\n{self._examples()}")
+            self.processes.check()
+            time.sleep(every)
+
+    def _check_time(self, doing: str) -> None:
+        if time.monotonic() > self.end:
+            raise Failed(f"The {self.limit:.0f} seconds are over (--limit), and {doing}")
