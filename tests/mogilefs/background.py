@@ -52,8 +52,8 @@ class Background:
 
     def start(self) -> None:
         self._loop("monitor", lambda: self.installation.timing.monitor, self.installation.look)
-        self._loop("replicate", lambda: 0.02, self.replicate)
-        self._loop("delete", lambda: 0.02, self.delete)
+        self._loop("replicate", lambda: 0.05, self.replicate)
+        self._loop("delete", lambda: 0.05, self.delete)
 
     def _loop(self, name: str, pause: Callable[[], float], work: Callable[[], object]) -> None:
         def run() -> None:

@@ -133,8 +133,9 @@ class Installation:
     def devices(self) -> list[Device]:
         hosts = {host.hostid: host for host in self.hosts()}
         found = self.state.rows("SELECT devid, hostid, status, weight FROM device ORDER BY devid")
+        here = self.nodes.keys() - self.unreachable
         return [
-            Device(*row, hosts[row[1]], "unreachable" if row[1] in self.unreachable else "writeable")  # type: ignore
+            Device(*row, hosts[row[1]], "writeable" if row[1] in here else "unreachable")  # type: ignore
             for row in found
         ]
 

@@ -78,7 +78,8 @@ def _workers_busy(replay: Replay) -> bool:
     with contextlib.ExitStack() as stack:
         for _ in range(8):
             stack.enter_context(_tracker(replay)).sendall(b"sleep duration=10\r\n")
-        time.sleep(0.1)
+        while b"processing_queries 8\r\n" not in replay.ask(b"!stats\r\n"):
+            time.sleep(0.01)
         began = time.monotonic()
         answer = replay.ask(b"noop\r\n")
         return answer == b"OK \r\n" and time.monotonic() - began > 5 * SECOND

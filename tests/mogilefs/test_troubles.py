@@ -71,12 +71,14 @@ def test_paths_are_missing_or_dead(mogilefs: MogileFS) -> None:
 
 
 def test_a_size_that_does_not_match_uses_the_fid_up(mogilefs: MogileFS) -> None:
-    """A second ``create_close`` cannot cure it."""
+    """A second ``create_close`` cannot cure it, and what was uploaded goes."""
     close = uploaded(mogilefs)
     mogilefs.size_mismatch()
     assert ask(mogilefs, close).startswith("ERR size_mismatch Expected:+5%3B+actual:+6")
     assert ask(mogilefs, close).startswith("ERR no_temp_file ")
     assert mogilefs.files() == {}
+    mogilefs.wait_until_quiet()
+    assert mogilefs.on_disk() == []
 
 
 def test_an_answer_is_slow(mogilefs: MogileFS) -> None:

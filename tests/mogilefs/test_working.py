@@ -16,7 +16,7 @@ import pytest
 from tests.mogilefs.background import next_step
 from tests.mogilefs.client import ask, fields, uploaded
 from tests.mogilefs.cluster import CHECKOUT, MogileFS
-from tests.mogilefs.installation import Device, Host
+from tests.mogilefs.installation import Device, Host, Installation, Timing
 from tests.processes import free_port
 
 
@@ -138,6 +138,19 @@ def test_without_a_device_to_write_to_copies_wait() -> None:
     """Nothing is given up: the second copy is made when a node is back."""
     gone = devices(1, 2, observed="unreachable")
     assert next_step(gone[:1], gone, 2, lambda found: found[0]).do == "wait"
+
+
+def test_a_node_that_is_not_started_again_is_unreachable(tmp_path: Path) -> None:
+    """The database remembers hosts, and their ports: files that are there keep their addresses."""
+    ports = []
+    for nodes in (2, 1):
+        installation = Installation(tmp_path, Timing())
+        ports += [installation.add_node([number], 0).port for number in range(1, nodes + 1)]
+        observed = [device.observed for device in installation.devices()]
+        installation.close()
+        installation.state.close()
+    assert observed == ["writeable", "unreachable"]
+    assert ports[2] == ports[0]
 
 
 # The command.

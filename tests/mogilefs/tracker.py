@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tests.mogilefs import wire
 from tests.mogilefs.admin import AdminCommands
@@ -51,7 +51,8 @@ class Tracker:
         self.commands = AdminCommands(installation)
         self.gate = Gate()
         self._listener = Listener(port, self._serve, "tracker")
-        self._workers = threading.BoundedSemaphore(QUERY_WORKERS)
+        self._free = threading.Condition()
+        self._bored = QUERY_WORKERS
         self._recent: deque[str] = deque(maxlen=50)
         self._queries = 0
         self._waits = 0
@@ -128,11 +129,8 @@ class Tracker:
         if command not in self.commands.names:
             return wire.error(wire.ErrorAnswer("unknown_command"), callid)
         try:
-            self._wait_for_worker()
-            try:
+            with self._worker():
                 fields = self._run(command, args)
-            finally:
-                self._workers.release()
         except wire.ErrorAnswer as problem:
             return wire.error(problem, callid)
         finally:
@@ -141,10 +139,19 @@ class Tracker:
             self._recent.append(f"127.0.0.1 {line.decode('latin-1').strip()} {took:.4f} {took:.4f}")
         return wire.ok(fields, callid)
 
-    def _wait_for_worker(self) -> None:
-        if not self._workers.acquire(blocking=False):
-            self._waits += 1
-            self._workers.acquire()
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[None]:
+        """One of those there are; when it is free."""
+        with self._free:
+            self._waits += not self._bored
+            self._free.wait_for(lambda: self._bored)
+            self._bored -= 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._bored += 1
+                self._free.notify()
 
     def _run(self, command: str, args: wire.Args) -> wire.Fields:
         while True:
@@ -174,8 +181,8 @@ class Tracker:
         facts = {
             "uptime": int(time.monotonic() - self._began),
             "pending_queries": 0,
-            "processing_queries": 0,
-            "bored_queryworkers": QUERY_WORKERS,
+            "processing_queries": QUERY_WORKERS - self._bored,
+            "bored_queryworkers": self._bored,
             "queries": self._queries,
             "times_out_of_qworkers": self._waits,
         }
