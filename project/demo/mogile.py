@@ -38,7 +38,7 @@ class Tracker:
             raise LookupError(rest.partition(" ")[0] or f"{command}: no answer")
         return dict(parse_qsl(rest, keep_blank_values=True))
 
-    def keys(self) -> Iterator[str]:
+    def list_keys(self) -> Iterator[str]:
         after = ""
         while True:
             try:
@@ -69,7 +69,7 @@ def check_mogilefs(
     found = Findings("mogilefs", misfiled=[])
     nodes = _Nodes()
     with Tracker(address, domain) as tracker:
-        there = set(tracker.keys())
+        there = set(tracker.list_keys())
         for key in deleted:
             found.checked += 1
             if key in there:

@@ -15,12 +15,13 @@ from typing import Self
 
 import requests
 
+from project.embedded import MOGILEFS_PORTS
 from tests.processes import descendants, free_port
 from tests.servers import CHECKOUT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 #: What a developer's own shell may say about a site is not about the test's.
-PREFIXES = ("REPLICATOR_", "MEDIA_", "CELERY_", "DATABASE_", "FLOWER_", "SECRET_", "ALLOWED_", "DJANGO_")
+PREFIXES = ("REPLICATOR_", "MEDIA_", "CELERY_", "DATABASE_", "FLOWER_", "SECRET_", "ALLOWED_", "DJANGO_", "MOGILEFS")
 SHORT_TIMES = {
     "REPLICATOR_DOUBT_WINDOW": "1",
     "REPLICATOR_RETRY_BASE": "0.5",
@@ -57,9 +58,8 @@ class RunningSite:
 
     def __init__(self, var: Path, **environment: str) -> None:
         self.var = var
-        self.ports = {
-            name: str(free_port()) for name in ("PORT", "FLOWER_PORT", *(f"MEDIA{n}_PORT" for n in (1, 2, 3)))
-        }
+        names = ("PORT", "FLOWER_PORT", *(f"MEDIA{n}_PORT" for n in (1, 2, 3)), *MOGILEFS_PORTS)
+        self.ports = {name: str(free_port()) for name in names}
         self.environment = {**clean_environment(), **SHORT_TIMES, **self.ports, **environment, "VAR": str(var)}
         self.url = f"http://127.0.0.1:{self.ports['PORT']}/"
         self.flower_url = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}/"
@@ -145,10 +145,18 @@ class Visitor:
     def log_in(self) -> requests.Response:
         return self.post("login", data={"username": "demo", "password": "demo"})
 
-    def upload(self, name: str, content: bytes, attachment: tuple[str, bytes] | None = None) -> requests.Response:
+    def upload(
+        self,
+        name: str,
+        content: bytes,
+        attachment: tuple[str, bytes] | None = None,
+        thumb: tuple[str, bytes] | None = None,
+    ) -> requests.Response:
         files = {"image": (name, content)}
         if attachment:
             files["attachment"] = attachment
+        if thumb:
+            files["thumb"] = thumb
         return self.post("", files=files, data={"title": name})
 
     def statuses(self, picture: int) -> dict[str, dict[str, str]]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.processes import need
+from tests.project.gallery import PATIENCE, badge, expect_status, upload
 from tests.project.pictures import png
 from tests.project.running import RunningSite
 from tests.servers import Embedded
-
-#: Longer than the probe's rhythm, a retry and the doubt window together.
-PATIENCE = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -32,56 +28,6 @@ def site(hosts: dict[str, Embedded], tmp_path_factory: pytest.TempPathFactory) -
     credentials = {"MEDIA_HOSTS_USERNAME": "writer", "MEDIA_HOSTS_PASSWORD": "sent"}
     with RunningSite(tmp_path_factory.mktemp("site"), MEDIA_HOSTS=names, **credentials) as site:
         yield site
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, with Playwright's own arguments and no others."""
-    executable = need("chromium", "/usr/bin/chromium", "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, site: RunningSite, tmp_path: Path) -> Iterator[Page]:
-    """The gallery, logged in. What it looks like at the end is in ``tmp_path``."""
-    context = browser.new_context(viewport={"width": 1100, "height": 850})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(site.url)
-    page.get_by_label("User name").fill("demo")
-    page.get_by_label("Password").fill("demo")
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Upload")).to_be_visible()
-    yield page
-    page.screenshot(path=tmp_path / "end.png", full_page=True)
-    context.close()
-    assert complaints == [], "errors in the page's script"
-
-
-def upload(page: Page, title: str, hue: float) -> Locator:
-    """Upload an image; its card."""
-    page.get_by_label("Image", exact=True).set_input_files(
-        {"name": f"{title}.png", "mimeType": "image/png", "buffer": png(hue)}
-    )
-    page.get_by_label("Title").fill(title)
-    page.get_by_role("button", name="Upload").click()
-    card = page.locator(".card").filter(has=page.get_by_role("heading", name=title))
-    expect(card).to_be_visible()
-    return card
-
-
-def badge(card: Locator, host: str) -> Locator:
-    return card.locator(f'.badge[data-target="{host}"]')
-
-
-def expect_status(card: Locator, **statuses: str) -> None:
-    """In the page as it is, without loading it again."""
-    for host, status in statuses.items():
-        expect(badge(card, host)).to_have_text(f"{host} {status}", timeout=PATIENCE)
 
 
 def test_an_upload_turns_synced_while_one_looks(page: Page, hosts: dict[str, Embedded]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from project.checking import Findings, check_host, digest_of
+from project.demo.checking import Findings, check_host, digest_of
+from project.demo.mogile import check_mogilefs
+from project.demo.samples import LONGEST
+from project.demo.saving import place_of
+from tests.mogilefs.cluster import MogileFS
 from tests.project.running import clean_environment
 from tests.servers import CHECKOUT, Embedded
 
@@ -49,7 +54,8 @@ def mentions(folder: Path) -> list[str]:
 
 
 def test_the_tour_ends_with_every_host_agreeing_and_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
-    """Promises 1 and 2, from outside: a killed host, a worker killed in mid-transfer, and every byte arrives."""
+    """Promises 1 and 2, from outside: a killed host, a worker killed in mid-transfer, a MogileFS that fails in every
+    way, and every byte arrives."""
     for number in range(30):
         (tmp_path / f"{number}.bin").write_bytes(os.urandom(number * 100))
     (tmp_path / "a b#?%ü.txt").write_text("odd")
@@ -59,7 +65,14 @@ def test_the_tour_ends_with_every_host_agreeing_and_leaves_nothing(temporary: Pa
     assert "31 files" in done.stdout
     assert "1 (symbolic link)" in done.stdout
     assert "of 67,108,864 bytes" in done.stdout or "of 134,217,728 bytes" in done.stdout
-    assert done.stdout.count("     0            0           0\n") == 3
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("media", "mogilefs "))]
+    assert [(row[0], row[2:]) for row in rows] == [
+        *((f"media{number}", ["0", "0", "0", "0", "-"]) for number in (1, 2, 3)),
+        ("mogilefs", ["0", "0", "0", "0", "0"]),
+    ]
+    at_hosts, at_mogilefs = {int(row[1]) for row in rows[:3]}, int(rows[3][1])
+    assert at_mogilefs >= 31 + 1, "the files, and the large one"
+    assert at_hosts == {at_mogilefs - 7}, "a quarter of the files is thumbs, which only MogileFS has"
     assert "Every host agrees" in done.stdout
     assert list(temporary.iterdir()) == []
     assert mentions(temporary) == []
@@ -111,3 +124,52 @@ def test_the_check_from_outside_finds_whatever_is_wrong(embedded: Embedded, tmp_
     embedded.wipe()
     embedded.write("media/right #1.txt", b"right")
     assert judge({"right #1.txt": expected["right #1.txt"]}, ["really gone.txt"]).is_right
+
+
+def test_the_check_of_mogilefs_finds_whatever_is_wrong() -> None:
+    """As above: also a class or a number of copies that should be another, a dead copy, and keys beyond a page."""
+    digests = {
+        name: hashlib.sha256(name.encode()).hexdigest() for name in ("a b.txt", "avatars/ü.png", "thumbs/#.png")
+    }
+
+    def judge(expected: dict[str, str], deleted: list[str]) -> Findings:
+        return check_mogilefs(mogilefs.tracker, mogilefs.domain, expected, deleted, lambda: None)
+
+    with MogileFS() as mogilefs:
+        for name, kind in zip(digests, ("", "avatar", "thumb"), strict=True):
+            mogilefs.put_behind_back(name, name.encode(), kind)
+        mogilefs.wait_until_quiet()
+        right = judge(digests, ["gone.txt"])
+        assert right.is_right, right
+        assert right.checked == 4
+
+        digests["missing.txt"] = digests["avatars/wrong.png"] = digests["avatars/one.png"] = digests["a b.txt"]
+        mogilefs.put_behind_back("avatars/wrong.png", b"other", "avatar")
+        mogilefs.put_behind_back("back again.txt", b"deleted")
+        for number in range(1001):
+            mogilefs.put_behind_back(f"strange/{number:04}", b"", "thumb")
+        mogilefs.wait_until_quiet(30)
+        mogilefs.pause_background()
+        mogilefs.put_behind_back("avatars/one.png", b"a b.txt", "avatar")
+        mogilefs.put_behind_back("thumbs/#.png", b"thumbs/#.png", "")
+        dead = mogilefs.copies("avatars/ü.png")[0]
+        dead.unlink()
+        found = judge(digests, ["back again.txt", "gone.txt"])
+    assert not found.is_right
+    assert (found.missing, found.resurrected) == (["missing.txt"], ["back again.txt"])
+    assert found.wrong == ["avatars/ü.png", "avatars/wrong.png"]
+    assert found.unexpected == [f"strange/{number:04}" for number in range(1001)]
+    assert found.misfiled == ["thumbs/#.png", "avatars/one.png"]
+
+
+def test_no_two_storages_of_the_tour_share_a_path_and_no_key_is_too_long() -> None:
+    """A folder of somebody's may have any names: those of the other storages' folders, and long ones."""
+    assert [place_of("photo.jpg", number).storage for number in range(4)] == [
+        "default",
+        "avatars",
+        "default",
+        "thumbs",
+    ]
+    assert place_of("avatars/me.png", 0).path == "avatars/me.png"
+    assert place_of("avatars/me.png", 0).storage == "avatars"
+    assert place_of("x" * LONGEST, 1).path == "x" * LONGEST
