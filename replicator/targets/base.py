@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
@@ -46,6 +46,8 @@ class Stat:
     size: int
     checksums: Mapping[str, str] = field(default_factory=dict)
     """Those that the target knows: name as in ``hashlib`` → lower-case hex."""
+    mogile_class: str = ""
+    """Where it has classes; empty for the default one."""
 
 
 class Content(Protocol):
@@ -84,6 +86,8 @@ class Target(ABC):
     default_concurrency: ClassVar[int] = 8
     #: Whether files have a class there (``TargetFile.mogile_class``), which ``reclass`` changes.
     has_classes: ClassVar[bool] = False
+    #: Whether ``names`` can tell what it holds.
+    can_list: ClassVar[bool] = False
 
     def __init__(self, alias: str, *, concurrency: int | None = None, workers: int = 2) -> None:
         self.alias = alias
@@ -103,9 +107,13 @@ class Target(ABC):
     def reclass(self, file: TargetFile) -> bool:
         """Give what it holds the file's class, without sending it again: it is known to hold these bytes.
 
-        False if that is not possible, or nothing would change: then they are sent. Idempotent.
+        False if it does not look so any more: then they are sent. Idempotent.
         """
         return False
+
+    def classes(self) -> list[str]:
+        """The names of the classes that it knows, if it has classes."""
+        return []
 
     @abstractmethod
     def delete(self, file: TargetFile) -> None:
@@ -118,6 +126,14 @@ class Target(ABC):
     @abstractmethod
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         """Read it back. Raises ``FileNotFoundError`` if it is absent."""
+
+    def names(self, prefix: str = "/") -> Iterator[str]:
+        """The names of all files that it holds of a storage with this *prefix*, if it can list, in no certain order.
+
+        They were not looked at: some may be none that ``safe_name`` takes, or hold bytes that are not UTF-8, as
+        surrogates.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def probe(self) -> None:

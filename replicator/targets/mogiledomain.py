@@ -74,6 +74,18 @@ class Domain:
             after = page[-1]
             fields = {"after": after}
 
+    def classes(self) -> list[str]:
+        """The names of its classes, the default one too."""
+        try:
+            answer = self.ask("get_domains", {})
+        except TrackerError as error:
+            raise self.failure("get_domains", error) from None
+        for number in range(1, int(answer.get("domains", "0")) + 1):
+            if answer.get(f"domain{number}") == self.name:
+                count = int(answer.get(f"domain{number}classes", "0"))
+                return [answer[f"domain{number}class{index}name"] for index in range(1, count + 1)]
+        raise self.failure("get_domains", TrackerError("unreg_domain"))
+
     def probe(self) -> None:
         """Return if a tracker answers, knows the domain, and has a node that can be written to."""
         try:

@@ -68,6 +68,7 @@ class MogileFSTarget(Target):
     """
 
     has_classes = True
+    can_list = True
 
     def __init__(
         self,
@@ -129,8 +130,10 @@ class MogileFSTarget(Target):
     def reclass(self, file: TargetFile) -> bool:
         key, wanted = self.key_of(file), self._class_of(file) or DEFAULT_CLASS
         info = self.domain.info(key)
-        if info is None or info.get("length") != str(file.size) or info.get("class") == wanted:
+        if info is None or info.get("length") != str(file.size):
             return False
+        if info.get("class") == wanted:
+            return True
         file.may_send()
         try:
             self.domain.change("updateclass", {"key": key, "class": wanted})
@@ -139,6 +142,9 @@ class MogileFSTarget(Target):
                 return False
             raise self.domain.failure("updateclass", error, wanted) from None
         return True
+
+    def classes(self) -> list[str]:
+        return self.domain.classes()
 
     def delete(self, file: TargetFile) -> None:
         key = self.key_of(file)
@@ -154,7 +160,9 @@ class MogileFSTarget(Target):
         if info is None:
             return None
         kind, _, digest = info.get("checksum", "").partition(":")
-        return Stat(int(info["length"]), {HASHES[kind]: digest.lower()} if digest and kind in HASHES else {})
+        checksums = {HASHES[kind]: digest.lower()} if digest and kind in HASHES else {}
+        mogile_class = info.get("class", "")
+        return Stat(int(info["length"]), checksums, "" if mogile_class == DEFAULT_CLASS else mogile_class)
 
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self.read(self.paths(file))
@@ -183,7 +191,6 @@ class MogileFSTarget(Target):
         return self._nodes.choose(paths, size)
 
     def names(self, prefix: str = "/") -> Iterator[str]:
-        """The names of the files that it holds of a storage with this *prefix*, in no certain order."""
         inner = prefix.removeprefix(self._root)
         for key in self.domain.keys(inner):
             yield key.removeprefix(inner)

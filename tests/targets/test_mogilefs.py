@@ -342,6 +342,7 @@ def test_an_unknown_domain_is_refused_by_name(make: Callable[..., MogileFSTarget
         lambda: target.delete(_file()),
         lambda: target.paths(_file()),
         lambda: list(target.names()),
+        target.classes,
         target.probe,
     ]
     for call in calls:
@@ -350,11 +351,11 @@ def test_an_unknown_domain_is_refused_by_name(make: Callable[..., MogileFSTarget
 
 
 def test_a_class_is_changed_without_a_second_upload(mogilefs: MogileFS, target: MogileFSTarget) -> None:
-    """The fid stays; both ways, also to the default class."""
+    """The fid stays; both ways, also to the default class; and when nothing is left to change."""
     _put(target, mogile_class="avatar")
     before = mogilefs.stored("a.txt")
     assert before is not None
-    for wanted in ("thumb", "default", "avatar"):
+    for wanted in ("thumb", "default", "avatar", "avatar"):
         assert target.reclass(_file(mogile_class=wanted))
         after = mogilefs.stored("a.txt")
         assert after is not None
@@ -362,10 +363,9 @@ def test_a_class_is_changed_without_a_second_upload(mogilefs: MogileFS, target: 
 
 
 def test_what_can_only_be_sent_is_not_reclassed(mogilefs: MogileFS, target: MogileFSTarget) -> None:
-    """Nothing there, other bytes there, or nothing to change."""
+    """Nothing there, or other bytes."""
     assert not target.reclass(_file(mogile_class="thumb"))
     _put(target, mogile_class="avatar")
-    assert not target.reclass(_file(mogile_class="avatar"))
     assert not target.reclass(_file(data=b"another length", mogile_class="thumb"))
     stored = mogilefs.stored("a.txt")
     assert stored is not None
@@ -392,6 +392,12 @@ def test_stat_tells_the_checksum_of_a_class_that_hashes(target: MogileFSTarget) 
     plain = target.stat(_put(target, "plain.txt"))
     assert plain is not None
     assert plain.checksums == {}
+    assert (found.mogile_class, plain.mogile_class) == ("hashed", "")
+
+
+def test_it_knows_the_classes_of_its_domain(mogilefs: MogileFS, target: MogileFSTarget) -> None:
+    """So that a misspelt one is found before a million files are given it."""
+    assert sorted(target.classes()) == ["avatar", "default", "hashed", "thumb"]
 
 
 # Reading.
