@@ -149,6 +149,8 @@ def _reason(replica: Replica, file: MediaFile, down: dict[str, str]) -> str:
         return ""
     if replica.status == Replica.Status.FAILED:
         return f"{replica.error_text or 'failed'} — cure it, then requeue it in the admin"
+    if replica.target not in config().targets:
+        return f"the settings do not name {replica.target} any more"
     if replica.target in down:
         return f"{replica.target} is down: {down[replica.target]}"
     if replica.lease is not None and replica.lease_until and replica.lease_until > timezone.now():

@@ -144,6 +144,14 @@ def test_the_browser_makes_the_thumb_and_shows_it_from_mogilefs(site: RunningSit
         assert image.evaluate("image => image.naturalWidth") == width, "not shown"
 
 
+def test_the_gallery_with_an_avatar_fits_a_phone(site: RunningSite, page: Page) -> None:
+    """No scrolling sideways on 360 pixels."""
+    page.set_viewport_size({"width": 360, "height": 720})
+    page.goto(site.url)
+    expect(page.locator("#profile img")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_the_admin_shows_mogilefs_as_one_more_target(site: RunningSite, page: Page) -> None:
     """A file with its class, and the list of targets."""
     page.goto(f"{site.url}admin/replicator/mediafile/?storage__exact=avatars")
@@ -178,6 +186,7 @@ def test_the_site_outlives_its_mogilefs_and_does_without_it_afterwards(
         assert "Your avatar" not in text
         assert 'name="thumb"' not in text
         assert again.get(f"media/{small}").content == thumb
+        assert "the settings do not name mogilefs any more" in text
         assert "mogilefs" not in site.output()
         again.upload("plain.png", PNG)
         again.wait_until_settled(int(max(re.findall(r'data-picture="(\d+)"', again.get("").text), key=int)))

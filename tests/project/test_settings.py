@@ -23,6 +23,7 @@ print(json.dumps({
     "accept": app.conf.accept_content, "late": app.conf.task_acks_late, "lost": app.conf.task_reject_on_worker_lost,
     "prefetch": app.conf.worker_prefetch_multiplier, "ignore": app.conf.task_ignore_result,
     "soft": app.conf.task_soft_time_limit, "hard": app.conf.task_time_limit, "utc": app.conf.enable_utc,
+    "storages": {k: v["OPTIONS"]["targets"] for k, v in s.STORAGES.items() if "targets" in v.get("OPTIONS", {})},
     "beat": app.conf.beat_max_loop_interval, "media": str(s.MEDIA_ROOT), "serve": s.SERVE_MEDIA,
 }, default=str))
 """
@@ -95,6 +96,34 @@ def test_everything_that_differs_comes_from_the_environment(tmp_path: Path) -> N
     assert found["numbers"] == {"LEASE_SECONDS": 7.5, "NODE": "web1"}
 
 
+def test_a_mogilefs_that_is_named_is_one_more_target(tmp_path: Path) -> None:
+    """For every storage; thumbs, which can be made again, are only there. The switch alone names none."""
+    found = json.loads(read(tmp_path, MOGILEFS_TRACKERS="10.0.0.5:7001,10.0.0.6:7001", MOGILEFS_DOMAIN="site").stdout)
+    assert list(found["targets"]) == ["media1", "media2", "media3", "mogilefs"]
+    assert found["targets"]["mogilefs"]["OPTIONS"] == {
+        "domain": "site",
+        "trackers": ["10.0.0.5:7001", "10.0.0.6:7001"],
+    }
+    assert found["storages"] == {"avatars": ["media1", "media2", "media3", "mogilefs"], "thumbs": ["mogilefs"]}
+    found = json.loads(read(tmp_path, MOGILEFS="1").stdout)
+    assert found["storages"] == {alias: ["media1", "media2", "media3"] for alias in ("avatars", "thumbs")}
+
+
+def test_no_migration_differs_with_and_without_mogilefs(tmp_path: Path) -> None:
+    """Whoever turns the switch keeps the database."""
+    for trackers in ({}, {"MOGILEFS_TRACKERS": "10.0.0.5:7001"}):
+        done = subprocess.run(
+            [sys.executable, "manage.py", "makemigrations", "--check", "--dry-run"],
+            env={**clean_environment(), "VAR": str(tmp_path), **trackers},
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize(
     ("environment", "cure"),
     [
@@ -103,6 +132,7 @@ def test_everything_that_differs_comes_from_the_environment(tmp_path: Path) -> N
         ({"DEBUG": "ture"}, "write DEBUG=1 or DEBUG=0"),
         ({"MEDIA_HOSTS": "https://10.0.0.1"}, "write MEDIA_HOSTS=media1=https://10.0.0.1"),
         ({"MEDIA_HOSTS": "a=http://1.2.3.4,a=http://1.2.3.5"}, "each alias once"),
+        ({"MEDIA_HOSTS": "mogilefs=http://1.2.3.4", "MOGILEFS_TRACKERS": "1.2.3.4:7001"}, "write another"),
         ({"MAX_UPLOAD_MIB": "1O"}, "MAX_UPLOAD_MIB=1O is not a whole number"),
         ({"REPLICATOR_DOUBT_WINDOW": "60s"}, "REPLICATOR_DOUBT_WINDOW=60s is not a number"),
     ],
