@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -67,6 +68,9 @@ class Adoption:
     tell: Callable[[Note], object] = _nobody
     progress: Callable[[int, int], object] = _nobody
 
+    #: What to do about a file that was deleted.
+    stays_deleted: ClassVar[str] = "to bring it back, save it through the site; else remove it here"
+
     adopted: int = 0
     adopted_bytes: int = 0
     known: int = 0
@@ -82,7 +86,7 @@ class Adoption:
         what was read of one also when this is interrupted. Memory does not grow with the number of files or their
         size. Raises ``ImproperlyConfigured`` for a storage whose files could not be delivered.
         """
-        if problem := problem_with(self.storage):
+        if problem := self.problem():
             raise ImproperlyConfigured(problem)
         # Eleven columns of a file, ten of a replica.
         size = max(1, min(self.batch, _PARAMETERS // max(11, 10 * len(self.storage.targets))))
@@ -97,8 +101,16 @@ class Adoption:
             else:
                 self._adopt(new)
 
-    def count(self) -> int:
-        """How many files ``run`` will look at: a quick walk, for a progress bar."""
+    def problem(self) -> str:
+        """Why this storage's files can't be adopted; empty if they can."""
+        if not self.storage.targets:
+            return (
+                f"STORAGES[{self.storage.alias!r}] has no targets: there is nothing that its files would be sent to."
+            )
+        return self.storage.problem_with_alias
+
+    def count(self) -> int | None:
+        """How many files ``run`` will look at: a quick walk, for a progress bar. None if that would not be quick."""
         return sum(1 for _ in Adoption(self.storage).walk())
 
     def walk(self) -> Iterator[Found]:
@@ -154,7 +166,7 @@ class Adoption:
             self._note("skipped", name, "is a symbolic link to a folder: move the folder there, or mount it there")
         elif not stat.S_ISREG(facts.st_mode):
             self._note("skipped", name, "is no file but a socket, a pipe or a device")
-        elif cure := _refusal(name):
+        elif cure := refusal(name):
             self._note("refused", name, cure)
         else:
             return Found(name, entry.path, facts.st_size)
@@ -168,8 +180,7 @@ class Adoption:
             if known.get(file.name) is False:
                 self.known += 1
             elif file.name in known:
-                text = "was deleted and stays so: to bring it back, save it through the site; else remove it here"
-                self._note("deleted", file.name, text)
+                self._note("deleted", file.name, f"was deleted and stays so: {self.stays_deleted}")
         return [f for f in found if f.name not in known]
 
     def _adopt(self, files: Sequence[Found]) -> None:
@@ -226,14 +237,7 @@ class Adoption:
         wake.announce(self.storage.targets)
 
 
-def problem_with(storage: ReplicatedStorage) -> str:
-    """Why this storage's files can't be adopted; empty if they can."""
-    if not storage.targets:
-        return f"STORAGES[{storage.alias!r}] has no targets: there is nothing that its files would be sent to."
-    return storage.problem_with_alias
-
-
-def _refusal(name: str) -> str:
+def refusal(name: str) -> str:
     """Why this name can't be sent, and what to do; empty if it can."""
     if "\\" in name:
         return "has a backslash, which servers take for a slash: rename it"
@@ -245,8 +249,8 @@ def _refusal(name: str) -> str:
         return f"has {len(encoded)} bytes, and {LONGEST_NAME} is the most: move it to a shorter name"
     try:
         safe_name(name)
-    except Refused as error:
-        return str(error)
+    except Refused:
+        return "is empty, absolute or leaves its storage: rename it"
     return ""
 
 

@@ -266,7 +266,7 @@ def test_a_probe_marks_up_what_answers(site: ReplicatedStorage, manage: Manage, 
 
 
 def test_every_verb_has_help_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("status", "requeue", "adopt", "probe"):
+    for verb in ("status", "requeue", "adopt", "reclass", "probe"):
         with pytest.raises(SystemExit) as ended:
             call_command("replicator", verb, "--help")
         assert ended.value.code == 0

@@ -3,7 +3,8 @@
 from replicator.management.verbs.adopt import Adopt
 from replicator.management.verbs.base import Verb
 from replicator.management.verbs.probe import Probe
+from replicator.management.verbs.reclass import Reclass
 from replicator.management.verbs.requeue import Requeue
 from replicator.management.verbs.status import Status
 
-VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Probe()]
+VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Reclass(), Probe()]
