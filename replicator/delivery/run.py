@@ -41,7 +41,7 @@ class Summary:
     deleted: int = 0
     failed: int = 0
     bytes: int = 0
-    #: Why nothing was done: "down", or "busy" (enough workers are at it).
+    #: Why nothing was done: "down", "busy" (enough workers are at it), or "unknown" to this worker's settings.
     skipped: str = ""
 
     def add(self, outcome: Outcome) -> None:
@@ -57,9 +57,14 @@ class Summary:
 def deliver(alias: str, *, seconds: float | None = None) -> Summary:
     """Work at one target until nothing is due there, or *seconds* are over (then another worker is woken)."""
     conf = config()
+    summary = Summary()
+    if alias not in conf.targets:
+        # A message from before the settings changed, or one for workers that know them already: the sweep sends more.
+        log.warning("woken for a target that the settings do not name", extra={"target": alias})
+        summary.skipped = "unknown"
+        return summary
     target = get_target(alias)
     end = time.monotonic() + (conf.run_seconds if seconds is None else seconds)
-    summary = Summary()
     empty = 0
     while True:
         if health.is_down(alias):

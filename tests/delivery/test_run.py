@@ -81,3 +81,11 @@ def test_pruning_passes_over_a_storage_that_can_not_be_made(target: MemoryTarget
         "staticfiles": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"unknown": 1}},
     }
     assert tasks.prune() == {"tombstones": 0, "leftovers": 0}
+
+
+def test_a_wake_up_for_a_target_that_is_gone_is_no_error(
+    target: MemoryTarget, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tasks are hints: one may wait in the broker while the settings change, and be read by the workers after."""
+    assert tasks.deliver("renamed")["skipped"] == "unknown"
+    assert "woken for a target that the settings do not name" in caplog.text
