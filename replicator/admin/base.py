@@ -132,7 +132,7 @@ class ReplicaColumns:
         return format_html("<b>{}</b>{}<br>{}", replica.error_kind, http, Truncator(replica.error_text).chars(200))
 
 
-class _Choices(admin.SimpleListFilter):
+class Choices(admin.SimpleListFilter):
     """A filter whose choices come from the settings: asking ten million rows which values they have takes long."""
 
     column: str
@@ -151,7 +151,7 @@ class _Choices(admin.SimpleListFilter):
         return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
 
 
-class StorageFilter(_Choices):
+class StorageFilter(Choices):
     title = _("storage")
     parameter_name = "storage"
     column = "storage"
@@ -166,7 +166,7 @@ class FileStorageFilter(StorageFilter):
     column = "file__storage"
 
 
-class TargetFilter(_Choices):
+class TargetFilter(Choices):
     title = _("target")
     parameter_name = "target"
     column = "target"
@@ -175,7 +175,7 @@ class TargetFilter(_Choices):
         return config().targets
 
 
-class ErrorFilter(_Choices):
+class ErrorFilter(Choices):
     title = _("error")
     parameter_name = "error_kind"
     column = "error_kind"

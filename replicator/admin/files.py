@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.contrib import admin
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import InvalidStorageError, storages
-from django.db.models import Prefetch, QuerySet
+from django.db.models import FileField, Prefetch, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
@@ -14,9 +18,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from replicator.admin.base import ReplicaColumns, RequeueAdmin, StorageFilter, badge, moment
+from replicator.admin.base import Choices, ReplicaColumns, RequeueAdmin, StorageFilter, badge, moment
 from replicator.conf import config
 from replicator.models import MediaFile, Replica
+from replicator.storage.replicated import replicated_storages
+from replicator.targets import get_target
 
 if TYPE_CHECKING:
     InlineBase = admin.TabularInline[Any, Any]
@@ -49,6 +55,25 @@ class ReplicaInline(ReplicaColumns, InlineBase):
         return False
 
 
+class ClassFilter(Choices):
+    """The classes of the storages, in the settings and of the fields of models; "default" for none."""
+
+    title = _("MogileFS class")
+    parameter_name = "mogile_class"
+
+    def known(self) -> Iterable[str]:
+        fields = (field for model in apps.get_models() for field in model._meta.local_fields)
+        of_fields = (field.storage for field in fields if isinstance(field, FileField))
+        classes = {getattr(storage, "mogile_class", "") for storage in (*replicated_storages(), *of_fields)}
+        return ["default", *sorted(classes - {"", "default"})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        wanted = self.value()
+        if not wanted:
+            return queryset
+        return queryset.filter(mogile_class__in=["", "default"] if wanted == "default" else [wanted])
+
+
 @admin.register(MediaFile)
 class MediaFileAdmin(RequeueAdmin):
     list_display = ["name", "storage", "human_size", "written", "targets"]
@@ -62,6 +87,12 @@ class MediaFileAdmin(RequeueAdmin):
         (_("Where it comes from"), {"fields": ["updated_at", "created_at", "node", "mogile_class", "version"]}),
     ]
     readonly_fields = ["link", "human_size"]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_display, *(["mogile_class"] if _has_classes() else [])]
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_filter, *([ClassFilter] if _has_classes() else [])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MediaFile]:
         # One query for all badges of a page.
@@ -102,6 +133,15 @@ class MediaFileAdmin(RequeueAdmin):
         except (InvalidStorageError, ValueError):  # the storage is gone from the settings, or has no addresses
             url = ""
         return format_html('<a href="{}">{}</a>', url, url) if url else "-"
+
+
+def _has_classes() -> bool:
+    """Whether some target has classes."""
+    for alias in config().targets:
+        with suppress(ImproperlyConfigured):  # one that can't be made is a check's business
+            if get_target(alias).has_classes:
+                return True
+    return False
 
 
 def _reason(replica: Replica) -> str:
