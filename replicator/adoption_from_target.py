@@ -79,10 +79,9 @@ class AdoptionFromTarget(Adoption):
         """How names begin that are other storages' → their aliases."""
         others = [s for s in replicated_storages() if s.alias != self.storage.alias and self.source in s.targets]
         prefixes = {url_path(other.base_url or "/"): other.alias for other in others}
-        prefixes.pop(self._prefix, None)
         # One that is no part of this storage's has keys that begin with a slash, if any that are listed.
         inside = {prefix.removeprefix(self._prefix): alias for prefix, alias in prefixes.items()}
-        return {beginning: alias for beginning, alias in inside.items() if beginning != "/"}
+        return {beginning: alias for beginning, alias in inside.items() if beginning not in ("", "/")}
 
     @property
     def _prefix(self) -> str:
