@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,6 @@ from django.db.models import Exists, FilteredRelation, OuterRef, Q
 from replicator.conf import media_url
 from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
-from replicator.local import is_ours
 from replicator.models import MediaFile, Replica, TargetState
 from replicator.storage import ReplicatedStorage, replicated_storages
 from replicator.targets import get_target
@@ -81,7 +80,14 @@ def place_of(key: str) -> Place | None:
         name.encode()
     except (Refused, UnicodeEncodeError):
         return None
-    return None if is_ours(name) else Place(storage, name)
+    return Place(storage, name)
+
+
+def down_among(targets: Iterable[MogileFSTarget]) -> set[str]:
+    """The aliases of those that are marked down."""
+    aliases = [target.alias for target in targets]
+    states = TargetState.objects.using(database_alias()).filter(target__in=aliases, state=TargetState.State.DOWN)
+    return set(states.values_list("target", flat=True))
 
 
 def record_of(place: Place) -> Record | None:

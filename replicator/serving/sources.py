@@ -7,14 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from replicator.errors import Refused, Unavailable
-from replicator.serving.places import Place, Record
+from replicator.serving.places import Place, Record, down_among
 from replicator.targets.base import Reader
 from replicator.targets.mogilefs import MogileFSTarget
+
+#: How long the trackers of a target that is marked down are waited for: promise 7.
+DOWN_SECONDS = 1.0
 
 
 class NoCopy(Unavailable):
@@ -53,11 +56,12 @@ class Source(Protocol):
 
 
 def sources_of(place: Place, record: Record | None) -> Iterator[Source]:
-    """Where to look for a file that was not deleted, in this order. Asks nobody."""
+    """Where to look for a file that was not deleted, in this order. Asks no target."""
     targets = place.targets
     if record is None:
         # Files from before the ledger. What is here under this name may be anything: a save that is not committed.
-        yield from (AtNodes(place, target) for target in targets)
+        down = down_among(targets)
+        yield from (AtNodes(place, target, down=target.alias in down) for target in targets)
         return
     # One that is down comes last: asking it can take a time-out.
     first = [target for target in targets if (it := record.at.get(target.alias)) and it.confirmed and not it.down]
@@ -69,7 +73,9 @@ def sources_of(place: Place, record: Record | None) -> Iterator[Source]:
 class AtNodes:
     """The copies at the storage nodes of one MogileFS."""
 
-    def __init__(self, place: Place, target: MogileFSTarget, record: Record | None = None) -> None:
+    def __init__(
+        self, place: Place, target: MogileFSTarget, record: Record | None = None, *, down: bool = False
+    ) -> None:
         self._target = target
         self._file = place.target_file
         self._record = record
@@ -77,6 +83,7 @@ class AtNodes:
         self._on_its_way = holding is not None and holding.pending
         # The ledger's, if it knows that these bytes are there; else the tracker is asked.
         self._facts = Facts.of(record) if record and holding and holding.confirmed else None
+        self._within = DOWN_SECONDS if down or (holding is not None and holding.down) else None
         self._urls: Sequence[str] = ()
 
     def facts(self) -> Facts:
@@ -88,11 +95,9 @@ class AtNodes:
         if not self._urls:
             self._check_key()
             try:
-                self._urls = self._target.paths(self._file)
+                self._urls = self._target.paths(self._file, within=self._within)
             except Refused as error:  # the whole domain's trouble, not the file's
                 raise Unavailable(str(error)) from error
-            if not self._urls:
-                raise NoCopy(f"{self._target.alias} knows of no copy")
         return self._urls
 
     def live_url(self) -> str:
@@ -131,7 +136,7 @@ class AtNodes:
     def _info(self) -> dict[str, str] | None:
         key = self._check_key()
         try:
-            return self._target.domain.info(key)
+            return self._target.domain.info(key, within=self._within)
         except Refused as error:
             raise Unavailable(str(error)) from error
 
@@ -168,37 +173,26 @@ class Here:
         with file:
             # Another web host may have overwritten it since, or a transaction that was rolled back; an open file
             # stays the same whatever is renamed over its name.
-            identity = _identity(file)
-            if identity.size != self._record.size or not self._is_the_version(identity):
+            status = os.fstat(file.fileno())
+            # Of some adopted files no hash is known.
+            if status.st_size != self._record.size or self._record.sha256 not in ("", _sha256(file, status)):
                 raise FileNotFoundError(self._path)
             file.seek(start)
             yield file
 
-    def _is_the_version(self, identity: _Identity) -> bool:
-        # Of some adopted files no hash is known.
-        return self._record.sha256 in ("", _sha256(self._path, identity))
+
+#: By what changes when a file does.
+_digests: dict[tuple[int, ...], str] = {}
+_MOST_DIGESTS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """What changes when a file does."""
-
-    device: int
-    inode: int
-    modified: int
-    changed: int
-    size: int
-
-
-def _identity(file: BinaryIO) -> _Identity:
-    status = os.fstat(file.fileno())
-    return _Identity(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: str, identity: _Identity) -> str:
-    """In lower-case hex; read once for as long as the file stays as it is."""
-    with Path(path).open("rb") as file:
-        if _identity(file) != identity:
-            raise FileNotFoundError(path)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(file: BufferedReader, status: os.stat_result) -> str:
+    """In lower-case hex; read once by this process, for as long as the file stays as it is."""
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    digest = _digests.get(identity)
+    if digest is None:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if len(_digests) >= _MOST_DIGESTS:
+            _digests.clear()
+        _digests[identity] = digest
+    return digest

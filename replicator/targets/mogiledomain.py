@@ -34,20 +34,20 @@ class Domain:
         except NoTracker as error:
             raise Unavailable(str(error), doubt=error.sent) from None
 
-    def info(self, key: str) -> dict[str, str] | None:
+    def info(self, key: str, *, within: float | None = None) -> dict[str, str] | None:
         """fid, class, length, checksum where the class hashes; None if there is no such key."""
         try:
-            return self.ask("file_info", {"key": key})
+            return self.ask("file_info", {"key": key}, within=within)
         except TrackerError as error:
             if error.code == "unknown_key":
                 return None
             raise self.failure("file_info", error) from None
 
-    def paths(self, key: str) -> list[str] | None:
+    def paths(self, key: str, *, within: float | None = None) -> list[str] | None:
         """URLs of its copies, in the tracker's order; None if there is no such key. Some may be dead."""
         try:
             # Unless told not to, a tracker looks at the first: a node that hangs makes that take half a minute.
-            answer = self.ask("get_paths", {"key": key, "noverify": 1, "pathcount": 10})
+            answer = self.ask("get_paths", {"key": key, "noverify": 1, "pathcount": 10}, within=within)
         except TrackerError as error:
             if error.code == "unknown_key":
                 return None

@@ -167,12 +167,12 @@ class MogileFSTarget(Target):
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self.read(self.paths(file))
 
-    def paths(self, file: TargetFile) -> list[str]:
+    def paths(self, file: TargetFile, *, within: float | None = None) -> list[str]:
         """URLs of its copies at the storage nodes, the best first; not looked at: some may be dead.
 
-        Raises ``FileNotFoundError`` if there is no such key.
+        *within*: seconds that the trackers have. Raises ``FileNotFoundError`` if there is no such key.
         """
-        paths = self.domain.paths(self.key_of(file))
+        paths = self.domain.paths(self.key_of(file), within=within)
         if paths is None:
             raise FileNotFoundError(file.name)
         return self._nodes.best_first(paths)

@@ -63,6 +63,13 @@ class Site:
         self._answers.append(answer)
         return answer
 
+    def connections_to_nodes(self) -> int:
+        """Those of this process that are open."""
+        ends = {f"{port:04X}" for port in self.mogilefs.node_ports}
+        lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+        # Those of the nodes themselves have these ports at their own end.
+        return sum(1 for line in lines if line.split()[2][-4:] in ends and line.split()[3] == "01")
+
     def close(self) -> None:
         """What servers do with each answer, read or not; and no connection stays."""
         for answer in self._answers:

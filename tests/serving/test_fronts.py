@@ -226,13 +226,6 @@ def test_perlbal_remembers_what_all_may_read_and_nothing_else(
 # What a client that goes away, and a large file, leave behind.
 
 
-def _connections(site: Site) -> int:
-    """Connections of this process to the storage nodes that are open."""
-    ends = {f"{port:04X}" for port in site.mogilefs.node_ports}
-    lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
-    return sum(1 for line in lines if line.split()[2][-4:] in ends and line.split()[3] == "01")
-
-
 def _store_large(site: Site, folder: Path, size: int) -> Path:
     """The local file of "a.bin", which is in MogileFS too."""
     source = folder / "source"
@@ -262,9 +255,9 @@ def test_a_client_that_goes_away_leaves_no_connection(site: Site, django: Django
     with socket.create_connection(("127.0.0.1", django.port), timeout=10) as client:
         client.sendall(b"GET /media/a.bin HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
-        assert _connections(site) == 1
+        assert site.connections_to_nodes() == 1
     deadline = time.monotonic() + 10
-    while _connections(site):
+    while site.connections_to_nodes():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -276,7 +269,7 @@ def test_a_whole_answer_leaves_its_connection_to_the_next(site: Site, django: Dj
     ports = set()
     for _ in range(3):
         assert fetch(django.port, "media/a.bin").body == LARGE
-        ports.add(_connections(site))
+        ports.add(site.connections_to_nodes())
     assert ports == {1}
 
 

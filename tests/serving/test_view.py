@@ -91,6 +91,41 @@ def test_a_target_that_is_down_is_not_waited_for(site: Site) -> None:
     assert time.monotonic() - began < 0.5
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["in the ledger", "from before"])
+def test_a_target_that_is_down_has_one_second(site: Site, settings: Any, known: bool) -> None:
+    """Promise 7, for what is nowhere else: a worker of the site is not kept for a time-out. It may be up again."""
+    options = settings.REPLICATOR["TARGETS"]["mogilefs"]["OPTIONS"]
+    options["read_timeout"] = 10.0
+    settings.REPLICATOR = dict(settings.REPLICATOR)
+    if known:
+        site.store("a.txt", b"bytes")
+    else:
+        site.mogilefs.put_behind_back("a.txt", b"bytes")
+    TargetState.objects.update_or_create(target="mogilefs", defaults={"state": "down"})
+    assert site.get("media/a.txt").getvalue() == b"bytes"
+    site.mogilefs.hang_tracker()
+    began = time.monotonic()
+    assert site.get("media/a.txt").status_code == 503
+    assert time.monotonic() - began < 2
+
+
+def test_a_file_in_doubt_is_served_from_here(site: Site) -> None:
+    """What was sent earlier may have taken effect since: MogileFS may hold other bytes of the same length."""
+    site.store("a.txt", b"right", keep=True)
+    site.mogilefs.put_behind_back("a.txt", b"wrong")
+    assert site.get("media/a.txt").getvalue() == b"wrong"
+    Replica.objects.update(status="pending", doubt=True)
+    assert site.get("media/a.txt").getvalue() == b"right"
+
+
+def test_an_adopted_class_in_doubt_leaves_the_bytes_known(site: Site) -> None:
+    """Of what was adopted from MogileFS no hash is known, and nobody ever sent any bytes."""
+    site.store("a.txt", b"bytes")
+    MediaFile.objects.update(sha256="")
+    Replica.objects.update(status="pending", doubt=True)
+    assert site.get("media/a.txt").has_header("ETag")
+
+
 def test_a_local_file_of_another_version_is_not_served(site: Site) -> None:
     """Another web host has written it since, or a transaction that was rolled back: same name, same length."""
     path = site.save("a.txt", b"right")
@@ -285,6 +320,27 @@ def test_a_copy_that_was_cut_short_is_passed_over(site: Site, asked: dict[str, s
         assert site.get("media/a.txt", "HEAD").status_code == 200
     whole.unlink()
     assert site.get("media/a.txt", **asked).status_code == 502
+    assert site.get("media/a.txt", "HEAD").status_code == 502
+
+
+def test_a_local_file_that_is_cut_in_mid_stream_makes_no_complete_answer(site: Site) -> None:
+    """By whom ever: storages replace files, and an open one stays as it was."""
+    path = site.save("a.bin", LARGE)
+    answer = site.get("media/a.bin")
+    pieces = iter(answer)
+    next(pieces)
+    with path.open("r+b") as file:
+        file.truncate(2_000_000)
+    with pytest.raises(Unavailable):
+        list(pieces)
+
+
+def test_an_unknown_domain_is_not_taken_for_a_lost_file(site: Site, settings: Any) -> None:
+    """A mistake in the settings: 503, whether the ledger knows the file or not."""
+    site.store("a.txt", b"bytes")
+    settings.REPLICATOR["TARGETS"]["mogilefs"]["OPTIONS"]["domain"] = "unknown"
+    settings.REPLICATOR = dict(settings.REPLICATOR)
+    assert [site.get(f"media/{path}").status_code for path in ("a.txt", "b.txt")] == [503, 503]
 
 
 def test_a_node_that_dies_in_mid_stream_makes_no_complete_answer(site: Site) -> None:
@@ -415,6 +471,13 @@ def test_the_type_is_that_of_the_bytes(site: Site, name: str, content_type: str)
         assert answer.headers["Content-Type"] == content_type
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert not answer.has_header("Content-Encoding")
+
+
+def test_the_recorded_type_comes_before_a_guess(site: Site) -> None:
+    """The ledger's word on a file is the project's."""
+    site.save("a.png", b"bytes")
+    MediaFile.objects.update(content_type="image/x-own")
+    assert site.get("media/a.png").headers["Content-Type"] == "image/x-own"
 
 
 def test_a_file_to_be_saved_has_a_name(site: Site) -> None:
