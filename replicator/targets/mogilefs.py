@@ -138,7 +138,8 @@ class MogileFSTarget(Target):
         try:
             self.domain.change("updateclass", {"key": key, "class": wanted})
         except TrackerError as error:
-            if error.code == "invalid_key":
+            # No such key; or one without a copy.
+            if error.code in ("invalid_key", "no_devices"):
                 return False
             raise self.domain.failure("updateclass", error, wanted) from None
         return True

@@ -372,6 +372,14 @@ def test_what_can_only_be_sent_is_not_reclassed(mogilefs: MogileFS, target: Mogi
     assert stored.mogile_class == "avatar"
 
 
+@pytest.mark.parametrize("code", ["invalid_key", "no_devices"])
+def test_a_key_that_went_away_is_sent_again(mogilefs: MogileFS, target: MogileFSTarget, code: str) -> None:
+    """It is not there any more, or has no copy left: another class would not bring it back."""
+    _put(target, mogile_class="avatar")
+    mogilefs.control("fault", kind="answer", command="updateclass", value=f"ERR {code}")
+    assert not target.reclass(_file(mogile_class="thumb"))
+
+
 @pytest.mark.parametrize("command", ["updateclass", "delete"])
 def test_a_change_without_an_answer_is_a_doubt(mogilefs: MogileFS, target: MogileFSTarget, command: str) -> None:
     """It is not repeated at another tracker, where it could pass the first."""
