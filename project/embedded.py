@@ -8,11 +8,12 @@ unless there is ``MOGILEFS_TRACKERS``.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +50,15 @@ def is_free(port: int) -> bool:
         return True
 
 
-def any_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind((ADDRESS, 0))
-        port: int = sock.getsockname()[1]
-        return port
+def any_port(taken: Collection[int] = ()) -> int:
+    """A port that nobody listens on, and that is none of *taken*.
+
+    Below those that systems give to outgoing connections: while a host is down, one of these could get its port.
+    """
+    while True:
+        port = secrets.choice(range(10_000, 32_000))
+        if port not in taken and is_free(port):
+            return port
 
 
 def wants_mogilefs(environ: Mapping[str, str]) -> bool:
@@ -76,7 +80,9 @@ def wanted_ports(environ: Mapping[str, str]) -> dict[str, int]:
             ports[name] = _asked(name, environ[name])
         else:
             near = range(default, default + 50)
-            ports[name] = next((p for p in near if p not in ports.values() and is_free(p)), 0) or any_port()
+            ports[name] = next((p for p in near if p not in ports.values() and is_free(p)), 0) or any_port(
+                ports.values()
+            )
     return ports
 
 

@@ -94,7 +94,9 @@ class Processes:
         if name == "broker":
             address: tuple[int, str | tuple[str, int]] = (socket.AF_UNIX, str(self._site.socket))
         elif name == "mogilefs":
-            address = (socket.AF_INET, (ADDRESS, self._site.ports["MOGILEFS_PORT"]))
+            # The last port that it opens, if it has that one.
+            ports = self._site.ports
+            address = (socket.AF_INET, (ADDRESS, ports.get("MOGILEFS_CONTROL_PORT", ports["MOGILEFS_PORT"])))
         elif name in self._site.hosts:
             address = (socket.AF_INET, (ADDRESS, self._site.ports[f"{name.upper()}_PORT"]))
         else:

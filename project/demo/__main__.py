@@ -49,7 +49,9 @@ def main() -> int:
         files = _sources(options.files, folder / "samples")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         given = {**clean, **QUICK, "SECRET_KEY": "for the demo only", "DJANGO_SETTINGS_MODULE": "project.settings"}
-        ports = {name: any_port() for name in PORTS}
+        ports: dict[str, int] = {}
+        for name in PORTS:
+            ports[name] = any_port(ports.values())
         with Embedded(folder / "var", ports, given) as site, Processes(site, folder / "logs") as processes:
             right = _tour(site, processes, options.limit).go(files)
     except (Failed, Ended, KeyboardInterrupt) as error:

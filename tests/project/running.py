@@ -65,11 +65,13 @@ class RunningSite:
         self.flower_url = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}/"
         self.process: subprocess.Popen[bytes] | None = None
         self.pids: list[int] = []
-        self._output = Path(tempfile.mkstemp(prefix="repl-run-")[1])
+        self._output: Path | None = None
 
     def start(self) -> Self:
         """Return when it has shown its banner."""
-        with self._output.open("wb") as output:
+        descriptor, name = tempfile.mkstemp(prefix="repl-run-")
+        self._output = Path(name)
+        with open(descriptor, "wb") as output:  # noqa: PTH123  # a descriptor
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "project.run"],
                 cwd=CHECKOUT,
@@ -88,7 +90,7 @@ class RunningSite:
         return self
 
     def output(self) -> str:
-        return self._output.read_text()
+        return self._output.read_text() if self._output else ""
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send it a signal, and wait for its end; its exit status."""
@@ -115,7 +117,8 @@ class RunningSite:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.end()
-        self._output.unlink(missing_ok=True)
+        if self._output:
+            self._output.unlink(missing_ok=True)
 
 
 class Visitor:
