@@ -177,19 +177,39 @@ def mogilefs_problems() -> Iterator[Problem]:
             f"{missing} is not set, and the other of the two is.",
             'Write MOGILEFS_DOMAIN = "production" and MOGILEFS_TRACKERS = ["10.0.0.5:7001"].',
         )
+    elif domain and not _mogilefs_named() and "mogilefs" in _named():
+        yield Problem(
+            'MOGILEFS_DOMAIN stands for a target "mogilefs", and REPLICATOR["TARGETS"] has another of this name.',
+            'Give that one another alias in REPLICATOR["TARGETS"].',
+        )
+
+
+def mogilefs_ignored() -> str:
+    """The alias in ``TARGETS`` that is used instead of what the two settings say, if it differs."""
+    domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
+    for alias, entry in _mogilefs_named().items():
+        options = entry.get("OPTIONS", {})
+        if domain and (options.get("domain"), [*options.get("trackers", ())]) != (domain, [*trackers]):
+            return alias
+    return ""
 
 
 def mogilefs_target() -> dict[str, TargetConf]:
     """The target that ``MOGILEFS_DOMAIN`` and ``MOGILEFS_TRACKERS`` stand for, unless ``TARGETS`` has one."""
     domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
-    named = getattr(django_settings, "REPLICATOR", {}).get("TARGETS", {})
-    if (
-        not (domain and trackers)
-        or "mogilefs" in named
-        or any(entry["BACKEND"] == MOGILEFS for entry in named.values())
-    ):
+    if not (domain and trackers) or _mogilefs_named():
         return {}
     return {"mogilefs": TargetConf(MOGILEFS, {"domain": domain, "trackers": list(trackers)})}
+
+
+def _named() -> Mapping[str, Mapping[str, Any]]:
+    targets: Mapping[str, Mapping[str, Any]] = getattr(django_settings, "REPLICATOR", {}).get("TARGETS", {})
+    return targets
+
+
+def _mogilefs_named() -> dict[str, Mapping[str, Any]]:
+    """Those of ``TARGETS`` that are MogileFS."""
+    return {alias: entry for alias, entry in _named().items() if entry.get("BACKEND") == MOGILEFS}
 
 
 @cache

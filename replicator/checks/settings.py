@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from replicator import conf
@@ -21,7 +21,13 @@ def problems_of_settings() -> Iterator[CheckMessage]:
 
 
 def what_settings_became() -> Iterator[CheckMessage]:
-    """I023: settings of the ancestors, in today's words."""
+    """I023: settings of the ancestors, in today's words. W024: what they say is not what is done."""
+    if alias := conf.mogilefs_ignored():
+        yield Warning(
+            f'MOGILEFS_DOMAIN and MOGILEFS_TRACKERS are ignored: REPLICATOR["TARGETS"][{alias!r}] is another one.',
+            hint="Remove the two settings, or make them say the same.",
+            id="replicator.W024",
+        )
     for alias, target in conf.mogilefs_target().items():
         options = ", ".join(f'"{name}": {value!r}' for name, value in target.options.items())
         yield Info(

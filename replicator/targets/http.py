@@ -139,8 +139,9 @@ class Connection:
         """Send all of *data*. False if an answer, or the end, comes first."""
         view = memoryview(data)
         while view:
-            wait = patience.left()
+            wait, begun = patience.left(), monotonic()
             events = poll.poll(wait * 1000) if wait > 0 else []
+            patience.waited += monotonic() - begun
             if not events:
                 raise NoAnswer(f"{self.where} took too little of the body in time", sent=last)
             try:
@@ -258,7 +259,7 @@ class Connection:
         if data:
             self._buffer = b""
         else:
-            wait = patience.left()
+            wait, begun = patience.left(), monotonic()
             try:
                 if wait <= 0:
                     raise TimeoutError  # noqa: TRY301 - the same end as the socket's own
@@ -269,6 +270,7 @@ class Connection:
             except OSError as error:
                 raise NoAnswer(f"the connection to {self.where} was lost: {error.strerror}") from None
             finally:
+                patience.waited += monotonic() - begun
                 if self.sock.fileno() >= 0:
                     self.sock.settimeout(self.timeout)
         patience.moved += len(data)

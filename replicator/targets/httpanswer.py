@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from time import monotonic
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,16 +55,19 @@ class Answer:
 
 @dataclass(slots=True)
 class Patience:
-    """How long a transfer may take: *grace* seconds, and one more for each *rate* bytes that went over."""
+    """How long a transfer may be waited for: *grace* seconds, and one more for each *rate* bytes that went over.
+
+    Only waiting counts: who reads from here may take his time, and is none of the server's fault.
+    """
 
     grace: float
     rate: float
-    started: float = field(default_factory=monotonic)
+    waited: float = 0.0
     moved: int = 0
 
     def left(self) -> float:
         """Seconds until it is given up."""
-        return min(self.grace, self.started + self.grace + self.moved / self.rate - monotonic())
+        return min(self.grace, self.grace + self.moved / self.rate - self.waited)
 
 
 class Body:

@@ -196,6 +196,11 @@ class MogileFSTarget(Target):
         for key in self.domain.keys(inner):
             yield key.removeprefix(inner)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no tracker answered of late: asking again may take a time-out."""
+        return self.domain.trackers.are_silent
+
     def probe(self) -> None:
         """Return if a tracker answers within 3 seconds, knows the domain, and has a node that can be written to."""
         self.domain.probe()

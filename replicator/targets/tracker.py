@@ -35,7 +35,7 @@ class NoTracker(Exception):
 
 
 class Aside:
-    """Who did not answer of late, shared by all threads: asked last, and by one of them at a time."""
+    """Who did not answer of late, shared by all threads: asked after the others, and for a try by one at a time."""
 
     def __init__(self, seconds: float = ASIDE_SECONDS) -> None:
         self._seconds = seconds
@@ -47,6 +47,10 @@ class Aside:
 
     def clear(self, name: str) -> None:
         self._until.pop(name, None)
+
+    def holds(self, name: str) -> bool:
+        """Whether *name* said nothing of late."""
+        return self._until.get(name, 0.0) > monotonic()
 
     def last(self, names: Iterable[str]) -> list[str]:
         """*names* in their order, but those that are aside at the end. One whose time is over is tried again, by
@@ -78,6 +82,11 @@ class Trackers:
         self.read_timeout = read_timeout
         self._origins = {address: _origin(address) for address in addresses}
         self._aside = Aside()
+
+    @property
+    def are_silent(self) -> bool:
+        """Whether none of them answered of late: whoever has another way should take it."""
+        return all(self._aside.holds(address) for address in self._origins)
 
     def ask(
         self, command: str, fields: Mapping[str, str | int], *, changes: bool = False, within: float | None = None

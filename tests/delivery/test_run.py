@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import OperationalError, connection
+from django.utils import timezone
 
 from replicator import delivery, ledger, tasks
 from replicator.models import Replica
+from replicator.targets import get_target
 from replicator.testing import MemoryTarget
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,3 +92,30 @@ def test_a_wake_up_for_a_target_that_is_gone_is_no_error(
     """Tasks are hints: one may wait in the broker while the settings change, and be read by the workers after."""
     assert tasks.deliver("renamed")["skipped"] == "unknown"
     assert "woken for a target that the settings do not name" in caplog.text
+
+
+def test_a_doubt_is_settled_without_the_local_file(target: MemoryTarget, settings: Any) -> None:
+    """Promise 1: the target has exactly these bytes, read back: the local file may be gone by then."""
+    settings.REPLICATOR = {**settings.REPLICATOR, "DOUBT_WINDOW": 0.2}
+    target = get_target("media1")  # type: ignore[assignment]
+    name = default_storage.save("a.txt", ContentFile(b"whole"))
+    target.lose_answer = 1
+    delivery.deliver("media1")
+    assert Replica.objects.get().doubt
+    Path(default_storage.path(name)).unlink()
+    for expected in (("pending", True), ("synced", False)):
+        Replica.objects.update(due_at=timezone.now())
+        delivery.deliver("media1")
+        assert Replica.objects.values_list("status", "doubt").get() == expected
+    assert [operation for operation, _ in target.operations] == ["put", "open", "open"]
+
+
+def test_other_bytes_at_the_target_do_not_stand_in_for_the_local_file(target: MemoryTarget) -> None:
+    """Promise 2: an older version, or none, is not the file, and the replica says what is missing."""
+    name = default_storage.save("a.txt", ContentFile(b"whole"))
+    Path(default_storage.path(name)).unlink()
+    for there in ({}, {"media/a.txt": b"older"}):
+        target.files = dict(there)
+        Replica.objects.update(due_at=timezone.now())
+        delivery.deliver("media1")
+        assert Replica.objects.values_list("status", "error_kind").get() == ("pending", "local-missing")

@@ -19,6 +19,7 @@ from django.core.files.storage import default_storage, storages
 from django.db import connection, models
 from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
+from django.utils import timezone
 
 from replicator import delivery, ledger, tasks, wake
 from replicator.conf import config
@@ -134,6 +135,19 @@ def test_a_target_in_todays_words_replaces_the_settings(mogilefs: MogileFS, sett
     }
     assert list(config().targets) == ["media1", "cluster"]
     assert _storage().targets == ["cluster"]
+
+
+def test_settings_that_are_not_what_is_done_are_told(mogilefs: MogileFS, settings: Any) -> None:
+    """A target of that name that is none, and one that is another: no setting is dropped without a word."""
+    settings.REPLICATOR = {"TARGETS": {"mogilefs": {"BACKEND": "replicator.testing.MemoryTarget"}}}
+    messages = run_checks(tags=["replicator"])
+    assert [m.id for m in messages] == ["replicator.E001"]
+    assert 'MOGILEFS_DOMAIN stands for a target "mogilefs"' in messages[0].msg
+    same = {"domain": mogilefs.domain, "trackers": mogilefs.trackers}
+    for options, warned in ((same, False), ({**same, "domain": "other"}, True)):
+        entry = {"BACKEND": "replicator.targets.mogilefs.MogileFSTarget", "OPTIONS": options}
+        settings.REPLICATOR = {"TARGETS": {"cluster": entry}}
+        assert ("replicator.W024" in [m.id for m in run_checks(tags=["replicator"])]) is warned
 
 
 def test_it_can_be_the_default_file_storage(mogilefs: MogileFS, tmp_path: Path) -> None:
@@ -257,6 +271,32 @@ def test_a_changed_class_is_no_second_upload(mogilefs: MogileFS) -> None:
     _storage().replace(name, ContentFile(b"22"))
     _deliver()
     assert mogilefs.files()[name] == b"22"
+
+
+@pytest.mark.parametrize("happens", ["the answer is lost", "the worker is killed"])
+def test_a_class_is_changed_though_the_first_try_ended_in_doubt(
+    mogilefs: MogileFS, settings: Any, happens: str
+) -> None:
+    """Promise 1: also when the file is not here any more; what MogileFS has is read back and compared."""
+    name = MogileFSStorage(mogile_class="avatar").save("a.png", ContentFile(b"1"))
+    _deliver()
+    before = mogilefs.stored(name)
+    assert before is not None
+    Path(_storage().path(name)).unlink()
+    ledger.reclass(MediaFile.objects.all(), "thumb", ["mogilefs"])
+    if happens == "the answer is lost":
+        mogilefs.control("fault", kind="eof", command="updateclass")
+        delivery.deliver("mogilefs")
+    else:
+        ledger.claim("mogilefs", 1)
+        Replica.objects.update(lease_until=timezone.now())
+    for _ in range(3):
+        Replica.objects.update(due_at=timezone.now())
+        delivery.deliver("mogilefs")
+    assert Replica.objects.values_list("status", "doubt").get() == ("synced", False)
+    after = mogilefs.stored(name)
+    assert after is not None
+    assert (after.fid, after.mogile_class) == (before.fid, "thumb")
 
 
 def test_a_class_that_changes_while_the_file_is_sent_is_changed_after(mogilefs: MogileFS) -> None:
