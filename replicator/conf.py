@@ -189,7 +189,7 @@ def mogilefs_ignored() -> str:
     domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
     for alias, entry in _mogilefs_named().items():
         options = entry.get("OPTIONS", {})
-        if domain and (options.get("domain"), [*options.get("trackers", ())]) != (domain, [*trackers]):
+        if domain and (options.get("domain"), [*options.get("trackers", ())]) != (domain, [*(trackers or ())]):
             return alias
     return ""
 
