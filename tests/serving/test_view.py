@@ -137,6 +137,15 @@ def test_a_local_file_of_another_version_is_not_served(site: Site) -> None:
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
 
 
+def test_a_local_file_of_another_length_is_not_served(site: Site) -> None:
+    """Also where no hash is known to compare with."""
+    path = site.save("a.txt", b"right")
+    MediaFile.objects.update(sha256="")
+    assert site.get("media/a.txt").getvalue() == b"right"
+    path.write_bytes(b"not right")
+    assert site.get("media/a.txt").status_code == 503
+
+
 def test_a_file_that_another_host_took_is_on_its_way(site: Site) -> None:
     """It is neither here nor there yet: not a 404, which caches would keep."""
     site.save("a.txt", b"bytes").unlink()
