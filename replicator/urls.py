@@ -23,5 +23,5 @@ def mogilefs_urls(*, permission: Permission | None = None, as_attachment: bool =
             f"mogilefs_urls(): every URL begins with the path of {media_url()!r}. Write MOGILEFS_MEDIA_URL with a "
             'path of its own, as in "/media/", or your own pattern for replicator.views.serve_mogilefs_file.'
         )
-    options = {"permission": permission, "as_attachment": as_attachment}
+    options = {"permission": permission, "as_attachment": as_attachment, "for_everyone": permission is None}
     return [re_path(rf"^{re.escape(path[1:])}(?P<key>(?s:.+))\Z", serve_mogilefs_file, options)]

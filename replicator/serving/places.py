@@ -12,7 +12,7 @@ from django.db.models import Exists, FilteredRelation, OuterRef, Q
 from replicator.conf import media_url
 from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
-from replicator.models import MediaFile, Replica, TargetState
+from replicator.models import MediaFile, TargetState
 from replicator.storage import ReplicatedStorage, replicated_storages
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile, safe_name, url_path
@@ -41,9 +41,10 @@ class Place:
 class Holding:
     """What the ledger knows of a file at one target."""
 
+    held: UUID | None
+    """The version that it last was seen to have."""
     confirmed: bool
-    """It has the file's version, and nothing sent earlier can undo that."""
-    pending: bool
+    """That is the file's version, and nothing sent earlier can undo it."""
     down: bool
     """The target is marked down."""
 
@@ -64,6 +65,9 @@ class Record:
 def place_of(key: str) -> Place | None:
     """The place that *key*, a path below ``MOGILEFS_MEDIA_URL``, names: in the storage whose ``base_url`` is the
     longest beginning of it. None if no storage can have such a file."""
+    if key.startswith("/"):
+        # That of a storage outside, whose files are not below this URL: it may have a view that asks who comes.
+        return None
     root = url_path(media_url())
     found: tuple[str, ReplicatedStorage] | None = None
     for storage in replicated_storages():
@@ -104,16 +108,16 @@ def record_of(place: Place) -> Record | None:
         )
         .values_list(
             *("version", "deleted", "size", "sha256", "content_type", "updated_at"),
-            *("at__target", "at__status", "at__version", "at__doubt", "down"),
+            *("at__target", "at__version", "at__doubt", "down"),
         )
     )
     record: Record | None = None
     at: dict[str, Holding] = {}
-    for version, deleted, size, sha256, content_type, updated_at, target, status, held, doubt, down in rows:
+    for version, deleted, size, sha256, content_type, updated_at, target, held, doubt, down in rows:
         record = record or Record(version, deleted, size, sha256, content_type, updated_at, at)
         if target is not None:
             # A changed class makes it pending, and leaves the bytes as they are. So does doubt where nobody ever
             # sent any: of those files no hash is known.
             confirmed = held == version and (not doubt or not sha256)
-            at[target] = Holding(confirmed, pending=status == Replica.Status.PENDING, down=down)
+            at[target] = Holding(held, confirmed, down)
     return record

@@ -18,6 +18,8 @@ from replicator.targets.mogilefs import MogileFSTarget
 
 #: How long the trackers of a target that is marked down are waited for: promise 7.
 DOWN_SECONDS = 1.0
+#: How long those of any other are: a browser waits.
+ASK_SECONDS = 3.0
 
 
 class NoCopy(Unavailable):
@@ -63,8 +65,9 @@ def sources_of(place: Place, record: Record | None) -> Iterator[Source]:
         down = down_among(targets)
         yield from (AtNodes(place, target, down=target.alias in down) for target in targets)
         return
-    # One that is down comes last: asking it can take a time-out.
-    first = [target for target in targets if (it := record.at.get(target.alias)) and it.confirmed and not it.down]
+    # One that is down, or said nothing of late, comes last: asking it can take a time-out.
+    sure = [target for target in targets if (it := record.at.get(target.alias)) and it.confirmed and not it.down]
+    first = [target for target in sure if not target.is_silent]
     yield from (AtNodes(place, target, record) for target in first)
     yield Here(place, record)
     yield from (AtNodes(place, target, record) for target in targets if target not in first)
@@ -80,10 +83,12 @@ class AtNodes:
         self._file = place.target_file
         self._record = record
         holding = record.at.get(target.alias) if record else None
-        self._on_its_way = holding is not None and holding.pending
+        self._is_awaited = holding is not None and not holding.confirmed
+        self._held = holding.held if holding is not None else None
         # The ledger's, if it knows that these bytes are there; else the tracker is asked.
         self._facts = Facts.of(record) if record and holding and holding.confirmed else None
-        self._within = DOWN_SECONDS if down or (holding is not None and holding.down) else None
+        down = down or target.is_silent or (holding is not None and holding.down)
+        self._within = DOWN_SECONDS if down else ASK_SECONDS
         self._urls: Sequence[str] = ()
 
     def facts(self) -> Facts:
@@ -120,8 +125,11 @@ class AtNodes:
 
     def _ask(self) -> Facts:
         """What the tracker knows. A fid is never used again, so it names these bytes."""
+        if self._record is not None and self._held not in (None, self._record.version):
+            # It may be of the same length.
+            raise Unavailable(f"{self._target.alias} has another version of it")
         info = self._info()
-        if info is None and self._on_its_way:
+        if info is None and self._is_awaited:
             raise Unavailable(f"it is not at {self._target.alias} yet")
         if info is None:
             raise FileNotFoundError(self._file.name)

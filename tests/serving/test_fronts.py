@@ -164,6 +164,17 @@ def test_without_a_copy_the_front_says_so(site: Site, port: int) -> None:
     assert fetch(port, "media/a.txt").status in (502, 503)
 
 
+@pytest.mark.parametrize("port", ["nginx"], indirect=True)
+@pytest.mark.parametrize("status", [404, 500])
+def test_what_a_node_says_to_nginx_after_all_is_not_said_of_the_file(site: Site, port: int, status: int) -> None:
+    """It answered HEAD, and then it has lost the file or fails: 502, to be asked for again, and no 404 to be kept."""
+    site.store("a.txt", b"bytes")
+    for number in (1, 2, 3):
+        site.mogilefs.node_answers(number, status, "GET")
+    answer = fetch(port, "media/a.txt")
+    assert (answer.status, answer.header("Retry-After")) == (502, "10")
+
+
 @every_front
 def test_a_node_that_dies_in_mid_stream_makes_no_complete_answer(site: Site, port: int) -> None:
     """The connection ends before the length that was promised."""
@@ -180,7 +191,7 @@ def test_nobody_else_is_sent_to_a_node(site: Site, port: int) -> None:
     site.store("a.txt", b"bytes")
     (url, *_) = site.target.paths(TargetFile("default", "a.txt", "/media/"))
     parts = urlsplit(url)
-    assert fetch(port, f"replicator-mogilefs/{parts.netloc}{parts.path}").status == 404
+    assert fetch(port, f"replicator-mogilefs/{parts.netloc}{parts.path}").status in (404, 502)
 
 
 @pytest.mark.parametrize("port", ["nginx"], indirect=True)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.test import RequestFactory
 
+from replicator.views import serve_mogilefs_file
 from tests.serving.conftest import LARGE, Site
 
 
@@ -73,6 +75,9 @@ def test_perlbal_remembers_only_what_all_may_read_and_is_known(site: Site, setti
     assert set(_told(site.get("guarded/a.txt?word=default/a.txt"))) == {"X-REPROXY-URL", "X-REPROXY-EXPECTED-SIZE"}
     site.save("other.txt", b"bytes").unlink()
     site.mogilefs.put_behind_back("other.txt", b"12345")
+    # A view that something else guards: it is not told that all may read what it serves.
+    request = RequestFactory().get("/")
+    assert set(_told(serve_mogilefs_file(request, "a.txt"))) == {"X-REPROXY-URL", "X-REPROXY-EXPECTED-SIZE"}
     assert set(_told(site.get("media/other.txt"))) == {"X-REPROXY-URL", "X-REPROXY-EXPECTED-SIZE"}
 
 
