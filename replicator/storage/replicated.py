@@ -225,7 +225,7 @@ class ReplicatedStorage(FileSystemStorage):
         return count
 
     def _undo(self, entries: Sequence[Entry]) -> bool:
-        """Put back what the ledger names where *entries*, all of one name, wrote; False (and logged) if that fails."""
+        """Put back what the ledger names where *entries*, all of one name, wrote; False, and logged, if it fails."""
         try:
             with ledger.hold(self.alias, entries[0].name) as row:
                 wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)

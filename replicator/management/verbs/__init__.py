@@ -5,5 +5,6 @@ from replicator.management.verbs.base import Verb
 from replicator.management.verbs.probe import Probe
 from replicator.management.verbs.requeue import Requeue
 from replicator.management.verbs.status import Status
+from replicator.management.verbs.wait import Wait
 
-VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Probe()]
+VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Wait(), Probe()]
