@@ -15,23 +15,38 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.processes import Server
+from tests.processes import Server, need
 from tests.targets.rawserver import RawServer, read_head
 
 KEYS = {"access_key": "AKIATEST", "secret_key": "the secret of tests"}
 
 
 class S3(Server):
-    """An S3 that keeps everything in memory."""
+    """An S3 that keeps everything in memory. *tls*: with ``certificate``, which signs itself."""
 
     ready_within = 60.0
 
+    def __init__(self, *, tls: bool = False) -> None:
+        super().__init__()
+        self.tls = tls
+        self.certificate = self.folder / "server.pem"
+        self._key = self.folder / "server.key"
+
+    def prepare(self) -> None:
+        if self.tls:
+            openssl = need("openssl", "openssl")
+            kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            names = ["-subj", "/CN=s3", "-addext", "subjectAltName=IP:127.0.0.1"]
+            files = ["-keyout", str(self._key), "-out", str(self.certificate)]
+            self.run([openssl, "req", *kind, *names, *files])
+
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        tls = ["-c", str(self.certificate), "-k", str(self._key)] if self.tls else []
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port), *tls]
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def client(self) -> Any:
@@ -42,6 +57,7 @@ class S3(Server):
             endpoint_url=self.url,
             aws_access_key_id=KEYS["access_key"],
             aws_secret_access_key=KEYS["secret_key"],
+            verify=str(self.certificate) if self.tls else None,
             config=Config(retries={"total_max_attempts": 1}),
         )
 
@@ -49,6 +65,11 @@ class S3(Server):
         name = f"bucket-{uuid.uuid4().hex}"
         self.client.create_bucket(Bucket=name)
         return name
+
+    def held(self, bucket: str) -> dict[str, bytes]:
+        """Key → bytes of everything in a bucket."""
+        listed = self.client.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return {each["Key"]: self.client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in listed}
 
     def entry(self, bucket: str, **options: Any) -> dict[str, Any]:
         """What stands in ``STORAGES`` for a bucket."""
@@ -58,6 +79,7 @@ class S3(Server):
                 "bucket_name": bucket,
                 "endpoint_url": self.url,
                 "region_name": "us-east-1",
+                **({"verify": str(self.certificate)} if self.tls else {}),
                 **KEYS,
                 **options,
             },
@@ -66,7 +88,9 @@ class S3(Server):
     def allow_anybody(self, *, allow: bool) -> None:
         """Whether keys and rights are looked at."""
         count = b"1000000000" if allow else b"0"
-        with urllib.request.urlopen(f"{self.url}/moto-api/reset-auth", data=count):
+        # Of a form, which is what urllib says unless told, moto would not see the text.
+        plain = {"Content-Type": "text/plain"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset-auth", count, plain)):
             pass
 
 

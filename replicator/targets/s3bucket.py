@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import mimetypes
 import os
 import threading
@@ -23,8 +24,13 @@ from replicator.targets.s3errors import EXPECTED, code_of, failure, is_absent
 from replicator.targets.s3upload import Body, md5_of, whole
 from replicator.targets.storageerrors import SortedReader
 
+# At DEBUG it logs what it signs, tokens and keys of encryption among it. Who sets its level himself, means it.
+if not logging.getLogger("botocore").level:
+    logging.getLogger("botocore").setLevel(logging.INFO)
+
 #: Up to this size a file is sent from memory: without asking first whether it may come, which costs a round trip.
-SMALL = 1024 * 1024
+#: Not larger, since all of it must have gone out within the connect_timeout.
+SMALL = 256 * 1024
 #: Up to this size in one request, which S3 checks against the file's SHA-256; above, in parts.
 SINGLE = 256 * 1024 * 1024
 PART, MOST_PARTS = 64 * 1024 * 1024, 10_000
@@ -70,11 +76,12 @@ class Bucket:
             self._put_parts(key, file, content)
             return
         sha256 = file.sha256
-        body: Body | bytes
+        body: Body | bytearray
         if content.size > SMALL:
-            body = Body(content, content.size, self._patience(), last=True)
+            body = Body(content, content.size, self._patience(), f"put {key}", last=True)
         else:
-            body = whole(content)
+            # Of bytes boto makes a file, and asks for a file whether it may come.
+            body = bytearray(whole(content))
             sha256 = hashlib.sha256(body).hexdigest()
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode() if self._sends_checksums else ""
         parameters = self._parameters(key, file)
@@ -84,7 +91,7 @@ class Bucket:
         answer = self._ask("put_object", key, body, **parameters)
         if checksum and answer.get("ChecksumSHA256") == checksum:
             return
-        md5 = hashlib.md5(body, usedforsecurity=False) if isinstance(body, bytes) else body.md5
+        md5 = hashlib.md5(body, usedforsecurity=False) if isinstance(body, bytearray) else body.md5
         if not self._proves(key, answer, md5.hexdigest()):
             self._compare_size(key, content.size)
 
@@ -145,7 +152,7 @@ class Bucket:
             left = content.size
             parts: list[dict[str, Any]] = []
             while left:
-                body = Body(content, min(size, left), self._patience(), last=left <= size)
+                body = Body(content, min(size, left), self._patience(), f"put {key}", last=left <= size)
                 left -= len(body)
                 number = len(parts) + 1
                 file.may_send()
@@ -177,7 +184,13 @@ class Bucket:
             raise Corrupt(f"put {key}: {size} bytes were sent, and S3 has {held}")
 
     def _ask(
-        self, operation: str, key: str, body: Body | bytes | None = None, *, quick: bool = False, **parameters: Any
+        self,
+        operation: str,
+        key: str,
+        body: Body | bytearray | None = None,
+        *,
+        quick: bool = False,
+        **parameters: Any,
     ) -> dict[str, Any]:
         """The answer to one request. Raises ``FileNotFoundError`` if there is no such key."""
         try:
@@ -195,7 +208,13 @@ class Bucket:
         return answer
 
     def _call(
-        self, operation: str, key: str, body: Body | bytes | None = None, *, quick: bool = False, **parameters: Any
+        self,
+        operation: str,
+        key: str,
+        body: Body | bytearray | None = None,
+        *,
+        quick: bool = False,
+        **parameters: Any,
     ) -> dict[str, Any]:
         client = self._client(quick=quick)
         shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
@@ -284,7 +303,7 @@ class Bucket:
         return parameters
 
 
-def _reraise(body: Body | bytes | None) -> None:
+def _reraise(body: Body | bytearray | None) -> None:
     """What the content raised, which boto wraps in an exception of its own, or takes for the connection's."""
     if isinstance(body, Body) and body.error is not None:
         raise body.error from None

@@ -9,6 +9,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
@@ -115,7 +116,7 @@ def failure(what: str, where: str, error: Exception, *, doubt: bool = False) -> 
         return Unavailable(f"{what}: {where} could not be connected to")
     if isinstance(error, ReadTimeoutError):
         return Unavailable(f"{what}: {where} did not answer in time", doubt=doubt)
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, HTTPClientError | IncompleteReadError):
         return Unavailable(f"{what}: the connection to {where} was lost", doubt=doubt)
     if isinstance(error, BotoCoreError):
         # Before anything was sent: credentials that can't be renewed, a profile that is not there.

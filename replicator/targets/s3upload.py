@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from replicator.errors import LocalChanged, Unavailable
@@ -17,12 +18,13 @@ _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 class Body:
     """The next *size* bytes of *content*, read as they are sent. *last*: the content ends with them.
+    *what*: for messages.
 
     Its last bytes are handed out only when the content is at its end: until then S3 misses a byte, and keeps what it
     had. boto wraps what the content raises in an exception of its own: it is kept in ``error``.
     """
 
-    def __init__(self, content: Content, size: int, patience: Patience, *, last: bool) -> None:
+    def __init__(self, content: Content, size: int, patience: Patience, what: str, *, last: bool) -> None:
         self.left = size
         #: Of what was handed out.
         self.md5 = hashlib.md5(usedforsecurity=False)
@@ -30,6 +32,7 @@ class Body:
         self._content = content
         self._size = size
         self._patience = patience
+        self._what = what
         self._last = last
 
     def __len__(self) -> int:
@@ -50,8 +53,11 @@ class Body:
     def _read(self, size: int) -> bytes:
         if not size:
             return b""
+        if self.left == self._size:
+            # Only now: S3 was asked first whether it may come.
+            self._patience.started = monotonic()
         if self._patience.left() <= 0:
-            raise Unavailable("it took too little of the file in time")
+            raise Unavailable(f"{self._what}: S3 took too little of the file in time")
         data = self._content.read(size)
         ends = self._last and len(data) == self.left
         if not data or (ends and self._content.read(1)):

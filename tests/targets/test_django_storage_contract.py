@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,6 @@ from replicator.targets.s3bucket import SINGLE
 from replicator.testing import TargetContract
 from replicator.testing.outcomes import raises
 from tests.s3 import S3
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with S3() as server:
-        yield server
 
 
 class _OnStorage(TargetContract):
