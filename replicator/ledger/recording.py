@@ -98,7 +98,7 @@ def record_changed(writes: Sequence[Write], targets: Sequence[str]) -> int:
         ids = _upsert_files(sorted(changed, key=lambda w: w.name), now, "replace")
         _upsert_replicas(ids, targets, now)
         noted = len(ids) * len(targets)
-        same = {known[w.name].pk for w in writes} - set(ids) if len(changed) < len(writes) else set()
+        same = {row.pk for row in known.values()}.difference(ids)
         for target in targets:
             there = Replica.objects.using(database.alias()).filter(file__in=same, target=target)
             missing = sorted(same.difference(there.values_list("file_id", flat=True)))

@@ -87,7 +87,8 @@ class ReplicatedManifestStaticFilesStorage(ManifestFilesMixin, ReplicatedStaticF
     """
 
     def __init__(self, *args: Any, manifest_wait: float = 120.0, **options: Any) -> None:
-        if isinstance(manifest_wait, bool) or not isinstance(manifest_wait, int | float) or manifest_wait < 0:
+        # Written so that NaN is refused too.
+        if isinstance(manifest_wait, bool) or not isinstance(manifest_wait, int | float) or not manifest_wait >= 0:
             raise ImproperlyConfigured(f"manifest_wait is {manifest_wait!r}: write a number of seconds, or 0")
         self.manifest_wait = manifest_wait
         super().__init__(*args, **options)
