@@ -18,7 +18,7 @@ from storages.backends.s3 import S3Storage
 
 from replicator import ledger, wake
 from replicator.delivery.run import deliver
-from replicator.errors import Corrupt, LocalChanged, Refused, Unavailable
+from replicator.errors import Corrupt, LeaseEnded, LocalChanged, Refused, Unavailable
 from replicator.models import Replica
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
@@ -120,6 +120,22 @@ def test_a_folder_has_the_files_and_nothing_else(configure: Configure, tmp_path:
     with pytest.raises(LocalChanged):
         target.put(file("other.txt"), BytesContent(bytes(10), size=11))
     assert files_in(tmp_path / "copies") == {KEY: b"body 2"}
+
+
+@pytest.mark.parametrize("allowed", range(2))
+def test_a_lease_that_ends_while_writing_changes_nothing(configure: Configure, tmp_path: Path, allowed: int) -> None:
+    """Promise 2: asked at the start, and before the old content is replaced."""
+    target = configure()
+    put(target, b"newer")
+    answers = iter([None] * allowed)
+
+    def may_send() -> None:
+        if next(answers, "ended"):
+            raise LeaseEnded
+
+    with pytest.raises(LeaseEnded):
+        put(target, b"older", may_send=may_send)
+    assert files_in(tmp_path / "copies") == {KEY: b"newer"}
 
 
 def test_permissions_are_the_storages(configure: Configure, tmp_path: Path) -> None:
