@@ -15,6 +15,7 @@ from django.core.files.storage import storages
 
 from replicator.errors import Corrupt, DeliveryError, Unavailable
 from replicator.targets import s3bucket
+from replicator.targets.base import Stat
 from replicator.testing import BytesContent, FailingContent
 from tests.s3 import S3, Proxy
 from tests.targets.conftest import MakeS3, file, put
@@ -168,6 +169,15 @@ def test_a_large_file_goes_in_parts(make_s3: MakeS3, proxy: Proxy, s3: S3, bucke
     found = target.stat(file())
     assert found is not None
     assert (found.size, found.checksums) == (parts, {})
+
+
+def test_a_checksum_of_checksums_is_not_the_files(make_s3: MakeS3) -> None:
+    """Of a file that came in parts, S3 tells that of their checksums, with their number."""
+    fields = 'x-amz-checksum-sha256: n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=-3\r\nETag: "{}-3"\r\n'.format(
+        "0" * 32
+    )
+    with RawServer(answers(f"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n{fields}\r\n")) as server:
+        assert make_s3(server.url).stat(file()) == Stat(7)
 
 
 def test_a_large_file_has_no_more_parts_than_s3_takes(
