@@ -7,13 +7,18 @@ import os
 import re
 import socket
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
+from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
+from replicator import wake
+from replicator.delivery.run import deliver
 from replicator.errors import Corrupt, DeliveryError, Unavailable
+from replicator.models import Replica
 from replicator.targets import s3bucket
 from replicator.targets.base import Stat
 from replicator.testing import BytesContent, FailingContent
@@ -252,3 +257,32 @@ def test_a_completion_without_an_answer_leaves_doubt(
     assert caught.value.doubt == doubt
     assert s3.held(bucket).keys() == ({"media/a b/file.txt"} if doubt else set())
     assert "Uploads" not in s3.client.list_multipart_uploads(Bucket=bucket)
+
+
+# With the ledger.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_saves_and_deletes_reach_the_bucket(
+    make_s3: MakeS3, s3: S3, bucket: str, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at every target; and bytes that the ledger does not name never show, however late they are found out."""
+    monkeypatch.setattr(wake, "announce", lambda targets: None)
+    settings.MEDIA_ROOT = str(tmp_path)
+    make_s3()
+    backend = "replicator.targets.django_storage.StorageTarget"
+    settings.REPLICATOR = {"TARGETS": {"backup": {"BACKEND": backend, "OPTIONS": {"storage": "backup"}}}}
+    storage, large = storages["default"], os.urandom(3 * MIB)
+    for name, data in (("small.txt", b"small"), ("large.bin", large), ("empty", b""), ("gone.txt", b"x")):
+        storage.save(name, ContentFile(data))
+    deliver("backup")
+    storage.delete("gone.txt")
+    for name in ("changed.txt", "changed.bin"):
+        storage.save(name, ContentFile(large if name == "changed.bin" else b"small"))
+        with (tmp_path / name).open("r+b") as local:
+            local.seek(-1, os.SEEK_END)
+            local.write(b"!")
+    deliver("backup")
+    assert s3.held(bucket) == {"media/small.txt": b"small", "media/large.bin": large, "media/empty": b""}
+    pending = Replica.objects.exclude(status=Replica.Status.SYNCED)
+    assert {replica.file.name for replica in pending} == {"changed.txt", "changed.bin"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +332,18 @@ def test_no_message_holds_a_secret(make_s3: MakeS3, proxy: Proxy) -> None:
         assert KEYS["access_key"] not in str(caught.value)
         assert "customer's" not in str(caught.value)
     assert "secret" not in repr(target)
+
+
+def test_no_log_holds_a_secret(make_s3: MakeS3, caplog: pytest.LogCaptureFixture) -> None:
+    """Promise 9: with every log at its most talkative."""
+    caplog.set_level(logging.DEBUG)
+    encryption = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+    target = make_s3(security_token="the token", object_parameters=encryption)
+    put(target, b"body")
+    assert target.stat(file()) is not None
+    assert "/media/" in caplog.text
+    for secret in (KEYS["secret_key"], KEYS["access_key"], "the token", "k" * 32, b64encode(b"k" * 32).decode()):
+        assert secret not in caplog.text
 
 
 # Probes.
