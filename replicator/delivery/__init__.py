@@ -1,6 +1,6 @@
 """Making a target hold what the ledger says."""
 
-from replicator.delivery.helping import helping
+from replicator.delivery.help import helping
 from replicator.delivery.probing import probe
 from replicator.delivery.run import Summary, deliver
 
