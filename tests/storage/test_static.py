@@ -38,6 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 PLAIN = "replicator.storage.ReplicatedStaticFilesStorage"
 MANIFEST = "replicator.storage.ReplicatedManifestStaticFilesStorage"
+MEDIA = "replicator.storage.ReplicatedStorage"
 DJANGOS = "django.contrib.staticfiles.storage.StaticFilesStorage"
 
 
@@ -571,3 +572,13 @@ def test_urls_have_the_hash_except_while_debugging(project: Project, debug: bool
 def test_a_wrong_wait_is_refused(wait: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="write a number of seconds, or 0"):
         ReplicatedManifestStaticFilesStorage(manifest_wait=wait)
+
+
+def test_collectstatic_sends_no_other_files(project: Project) -> None:
+    """Media files may be on other machines, and are their workers' business."""
+    project.settings.STORAGES = {**project.settings.STORAGES, "default": {"BACKEND": MEDIA}}
+    storages["default"].save("photo.jpg", ContentFile(b"photo"))
+    project.collect()
+    assert project.manifest()
+    assert "media/photo.jpg" not in target("media1").files
+    assert Replica.objects.pending().filter(file__storage="default").count() == 2
