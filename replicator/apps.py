@@ -12,7 +12,9 @@ class ReplicatorConfig(AppConfig):
 
     def ready(self) -> None:
         from replicator import checks, legacy, schedule  # they need the loaded apps
+        from replicator.management import overriding
 
         legacy.apply()
+        overriding.apply()
         checks.register()
         schedule.register()

@@ -69,8 +69,11 @@ class Entry:
             with suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(trace)
 
-    def stage(self, content: File[bytes], mode: int | None) -> Digest:
-        """Write *content* beside its place, hashed on the way and synced to the disk."""
+    def stage(self, content: File[bytes], mode: int | None, *, sync: bool = True) -> Digest:
+        """Write *content* beside its place, hashed on the way and synced to the disk.
+
+        Without *sync*, call ``sync`` before the write is recorded: many files are synced faster together.
+        """
         sha256, size = hashlib.sha256(), 0
         descriptor = os.open(self.new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -81,10 +84,19 @@ class Entry:
                 size += len(data)
             if mode is not None:
                 os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return Digest(size, sha256.hexdigest())
+
+    def sync(self) -> None:
+        """Sync what was staged to the disk."""
+        descriptor = os.open(self.new, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def put_in_free_place(self) -> None:
         """Show what was staged. Raises ``FileExistsError`` if the name is taken: the disk decides, for all."""

@@ -10,23 +10,27 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
+from django.core.management import BaseCommand, get_commands, load_command_class
 from django.utils.module_loading import import_string
 
 from replicator import legacy
 from replicator.conf import config, nearest
 from replicator.storage.replicated import ReplicatedStorage
+from replicator.storage.static import ReplicatedStaticFilesStorage
 from replicator.targets.base import url_path
 
+#: Named, not imported: commands and checks do not know each other.
+_COLLECTSTATIC = "replicator.management.commands.collectstatic"
 _EXAMPLE = '"default": {"BACKEND": "replicator.storage.ReplicatedStorage"}'
 
 
 def problems() -> Iterator[CheckMessage]:
     """E009: two settings for one storage. W004: none replicates. W003: a target that none uses."""
-    if legacy.conflict():
+    for alias in legacy.conflicts():
+        setting, entry = legacy.SETTINGS[alias], f"STORAGES[{alias!r}]".replace("'", '"')
         yield Error(
-            'DEFAULT_FILE_STORAGE and STORAGES["default"] are both set, and differ: '
-            f"{legacy.default_file_storage()!r} is ignored.",
-            hint='Remove DEFAULT_FILE_STORAGE, and name the storage you mean in STORAGES["default"].',
+            f"{setting} and {entry} are both set, and differ: {legacy.named(alias)!r} is ignored.",
+            hint=f"Remove {setting}, and name the storage you mean in {entry}.",
             id="replicator.E009",
         )
     found: dict[str, ReplicatedStorage] = {}
@@ -56,9 +60,25 @@ def problems() -> Iterator[CheckMessage]:
                 hint='Add it to "targets" in the OPTIONS of a storage, or remove it from REPLICATOR["TARGETS"].',
                 id="replicator.W003",
             )
+    if any(isinstance(storage, ReplicatedStaticFilesStorage) for storage in found.values()):
+        yield from _problems_of_collectstatic()
     for (one, its), (other, others) in combinations(found.items(), 2):
         if its.alias != others.alias:
             yield from _clashes(one, its, other, others)
+
+
+def _problems_of_collectstatic() -> Iterator[CheckMessage]:
+    """W024: a command that deletes at every target what it then sends again."""
+    app = get_commands().get("collectstatic")
+    if app is None or app == "replicator":
+        return
+    command = app if isinstance(app, BaseCommand) else load_command_class(app, "collectstatic")
+    if not any(kind.__module__ == _COLLECTSTATIC for kind in type(command).__mro__):
+        yield Warning(
+            f"collectstatic is a command of {app}: targets are without a file between its delete and its save.",
+            hint=f"Derive its Command from {_COLLECTSTATIC}.Command.",
+            id="replicator.W024",
+        )
 
 
 def _replicated_entries() -> Iterator[str]:
@@ -78,7 +98,7 @@ def _entries() -> dict[str, dict[str, Any]]:
 
 
 def _problems_of_entry(entry: str) -> Iterator[CheckMessage]:
-    """E005: a wrong option or an unknown target. E006: another entry's files. E008: no MEDIA_ROOT."""
+    """E005: a wrong option or an unknown target. E006: another entry's files. E008: no place for them."""
     where = f"STORAGES[{entry!r}]"
     options: Mapping[str, Any] = _entries()[entry].get("OPTIONS", {})
     known = list(config().targets)
@@ -105,6 +125,13 @@ def _problems_of_entry(entry: str) -> Iterator[CheckMessage]:
     except (TypeError, ValueError, ImproperlyConfigured) as error:
         hint = f'Write what the storage takes into "OPTIONS" of {where}.'
         yield Error(f"{where} can't be made: {error}", hint=hint, id="replicator.E005")
+        return
+    if isinstance(storage, ReplicatedStaticFilesStorage) and not storage.location:
+        yield Error(
+            f"{where} has no place for its files: STATIC_ROOT is not set.",
+            hint='Write STATIC_ROOT = BASE_DIR / "static", or give the storage the option "location".',
+            id="replicator.E008",
+        )
         return
     if not storage.base_location:
         yield Error(

@@ -54,8 +54,11 @@ class Summary:
             self.bytes += outcome.bytes
 
 
-def deliver(alias: str, *, seconds: float | None = None) -> Summary:
-    """Work at one target until nothing is due there, or *seconds* are over (then another worker is woken)."""
+def deliver(alias: str, *, seconds: float | None = None, storage: str | None = None) -> Summary:
+    """Work at one target until nothing is due there, or *seconds* are over (then another worker is woken).
+
+    With *storage*, only that storage's files: for a process that waits for them and is no worker.
+    """
     conf = config()
     summary = Summary()
     if alias not in conf.targets:
@@ -74,7 +77,7 @@ def deliver(alias: str, *, seconds: float | None = None) -> Summary:
         if not _take_slot(target, slot):
             summary.skipped = "busy"
             return summary
-        run = _Run(target, slot, summary)
+        run = _Run(target, slot, summary, storage)
         try:
             run.work(end)
         finally:
@@ -109,10 +112,11 @@ class _Run:
     """One worker process's turn at one target. The threads send; only the thread that calls ``work`` talks to the
     database."""
 
-    def __init__(self, target: Target, slot: UUID, summary: Summary) -> None:
+    def __init__(self, target: Target, slot: UUID, summary: Summary, storage: str | None = None) -> None:
         self.target = target
         self.slot = slot
         self.summary = summary
+        self.storage = storage
         self.conf = config()
         self.to_send: SimpleQueue[Claim | None] = SimpleQueue()
         self.sent: SimpleQueue[Outcome] = SimpleQueue()
@@ -168,7 +172,7 @@ class _Run:
         """Take more work. Whether there may be yet more."""
         # First the flag, then the look: what is recorded after the look is announced again.
         wake.clear_flag(self.target.alias)
-        batch = ledger.claim(self.target.alias, self.conf.batch_size)
+        batch = ledger.claim(self.target.alias, self.conf.batch_size, storage=self.storage)
         self.looked = time.monotonic()
         if batch.claims:
             self.claimed = True

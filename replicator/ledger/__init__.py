@@ -5,7 +5,7 @@ functions named here. All of them are safe to call twice, and in any order.
 """
 
 from replicator.ledger.leases import Batch, Claim, Lease, Outcome, claim, release, renew, settle
-from replicator.ledger.recording import Write, hold, is_recorded, record, record_held, record_new
+from replicator.ledger.recording import Write, hold, is_recorded, record, record_changed, record_held, record_new
 from replicator.ledger.upkeep import due_targets, hasten, prune, reclass, requeue
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "prune",
     "reclass",
     "record",
+    "record_changed",
     "record_held",
     "record_new",
     "release",

@@ -96,8 +96,9 @@ class Outcome:
     bytes: int = 0
 
 
-def claim(target: str, limit: int) -> Batch:
-    """Take up to *limit* due replicas of *target*, oldest due first. One short transaction.
+def claim(target: str, limit: int, *, storage: str | None = None) -> Batch:
+    """Take up to *limit* due replicas of *target*, oldest due first; of one *storage*, if it is given. One short
+    transaction.
 
     Taking over an ended lease makes a replica doubtful: what its last holder sent may still take effect.
     """
@@ -107,6 +108,8 @@ def claim(target: str, limit: int) -> Batch:
     rows = Replica.objects.using(database.alias())
     with transaction.atomic(using=database.alias()):
         due = rows.due(now).at(target).order_by("due_at")
+        if storage is not None:
+            due = due.filter(file__storage=storage)
         ids = list(database.skip_locked(due).values_list("pk", flat=True)[:limit])
         if not ids:
             return Batch(lease, [])

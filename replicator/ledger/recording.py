@@ -79,6 +79,42 @@ def record_held(writes: Sequence[Write], target: str) -> int:
     return len(ids)
 
 
+def record_changed(writes: Sequence[Write], targets: Sequence[str]) -> int:
+    """Note those of *writes*, all of one storage, that the ledger does not have as they are; the number of replicas
+    that are pending for it. A living file of the same bytes stays as it is, but for targets it has no replica at.
+
+    Locks the rows first, so that what it decides is still so when the caller's transaction ends. Deletes are noted
+    whatever the ledger has.
+    """
+    if not writes:
+        return 0
+    now = timezone.now()
+    files = MediaFile.objects.using(database.alias()).filter(storage=writes[0].storage)
+    with transaction.atomic(using=database.alias(), savepoint=False):
+        # In the order of the names, as record_new.
+        rows = files.filter(name__in=[w.name for w in writes]).order_by("name").select_for_update()
+        known = {row.name: row for row in rows}
+        changed = [w for w in writes if not _is_same(w, known.get(w.name))]
+        ids = _upsert_files(sorted(changed, key=lambda w: w.name), now, "replace")
+        _upsert_replicas(ids, targets, now)
+        noted = len(ids) * len(targets)
+        same = {row.pk for row in known.values()}.difference(ids)
+        for target in targets:
+            there = Replica.objects.using(database.alias()).filter(file__in=same, target=target)
+            missing = sorted(same.difference(there.values_list("file_id", flat=True)))
+            _upsert_replicas(missing, [target], now)
+            noted += len(missing)
+    return noted
+
+
+def _is_same(write: Write, row: MediaFile | None) -> bool:
+    return (
+        row is not None
+        and not (row.deleted or write.deleted)
+        and (row.size, row.sha256, row.mogile_class) == (write.size, write.sha256, write.mogile_class)
+    )
+
+
 def is_recorded(storage: str, name: str) -> bool:
     """Whether the ledger holds a living file of this name."""
     with database.connection().cursor() as cursor:

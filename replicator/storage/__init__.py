@@ -2,5 +2,12 @@
 
 from replicator.storage.mogilefs import MogileFSStorage
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
+from replicator.storage.static import ReplicatedManifestStaticFilesStorage, ReplicatedStaticFilesStorage
 
-__all__ = ["MogileFSStorage", "ReplicatedStorage", "replicated_storages"]
+__all__ = [
+    "MogileFSStorage",
+    "ReplicatedManifestStaticFilesStorage",
+    "ReplicatedStaticFilesStorage",
+    "ReplicatedStorage",
+    "replicated_storages",
+]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
 from django.core.files import File
@@ -128,15 +128,7 @@ class ReplicatedStorage(FileSystemStorage):
 
     def _commit_to(self, entry: Entry, digest: Digest, *, replace: bool) -> bool:
         """Record what *entry* has staged and show it; False if its name is not free (and may not be replaced)."""
-        write = ledger.Write(
-            self.alias,
-            entry.name,
-            digest.size,
-            digest.sha256,
-            mimetypes.guess_type(entry.name)[0] or "application/octet-stream",
-            self.mogile_class,
-            version=entry.version,
-        )
+        write = self._as_write(entry.name, digest, entry.version)
         with transaction.atomic(using=database_alias(), savepoint=False):
             if replace:
                 # The ledger first: its row lock is what keeps a delete from removing what is put in place here.
@@ -155,6 +147,12 @@ class ReplicatedStorage(FileSystemStorage):
                     return False
             on_commit(LocalChange(self.alias, entry, delete=False), self.targets)
         return True
+
+    def _as_write(self, name: str, digest: Digest, version: UUID) -> ledger.Write:
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return ledger.Write(
+            self.alias, name, digest.size, digest.sha256, content_type, self.mogile_class, version=version
+        )
 
     def _under_another_name(self, entry: Entry, max_length: int | None) -> Entry:
         folder, base = posixpath.split(entry.name)
@@ -222,16 +220,21 @@ class ReplicatedStorage(FileSystemStorage):
         """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``; their number."""
         count = 0
         for entries in local.leftovers(self._root, config().orphan_grace):
-            try:
-                with ledger.hold(self.alias, entries[0].name) as row:
-                    wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
-                    local.restore(entries, wanted, row.version if row else None)
-            except (OSError, DatabaseError) as error:  # one that waits, or needs a person, must not keep the others
-                facts = {"storage": self.alias, "file": entries[0].name, "error": str(error)}
-                log.error("local clean-up failed", extra=facts)  # noqa: TRY400  # the message says where
-            else:
+            if self._undo(entries):
                 count += len(entries)
         return count
+
+    def _undo(self, entries: Sequence[Entry]) -> bool:
+        """Put back what the ledger names where *entries*, all of one name, wrote; False, and logged, if it fails."""
+        try:
+            with ledger.hold(self.alias, entries[0].name) as row:
+                wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
+                local.restore(entries, wanted, row.version if row else None)
+        except (OSError, DatabaseError) as error:  # one that waits, or needs a person, must not keep the others
+            facts = {"storage": self.alias, "file": entries[0].name, "error": str(error)}
+            log.error("local clean-up failed", extra=facts)  # noqa: TRY400  # the message says where
+            return False
+        return True
 
     # Places
 
@@ -289,5 +292,6 @@ def replicated_storages() -> Iterator[ReplicatedStorage]:
     for alias in storages.backends:
         with suppress(ImproperlyConfigured, ImportError, TypeError, ValueError):
             storage: Any = storages[alias]
-            if isinstance(storage, ReplicatedStorage):
+            # Static files of a site that collects none (no STATIC_ROOT) have no place here.
+            if isinstance(storage, ReplicatedStorage) and storage.location:
                 yield storage

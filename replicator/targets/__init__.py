@@ -50,7 +50,7 @@ def _refuse_unknown_options(where: str, backend: type[Target], options: dict[str
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "REPLICATOR" or setting.startswith("MOGILEFS_") or setting == "MEDIA_URL":
+    if setting in ("REPLICATOR", "STORAGES", "MEDIA_URL") or setting.startswith("MOGILEFS_"):
         get_target.cache_clear()
 
 

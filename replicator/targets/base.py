@@ -147,10 +147,31 @@ class Target(ABC):
         """Drop kept connections. The target can be used again afterwards."""
 
 
+def above_zero(**options: float) -> None:
+    """Raises ``ValueError`` for an option that is no number above 0."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ValueError(f"{name} is {value!r}: write a number above 0")
+
+
 def url_path(base_url: str) -> str:
     """The path that browsers use below *base_url*, not percent-encoded; starts and ends with ``/``."""
     path = unquote(urlsplit(base_url).path).strip("/")
     return f"/{path}/" if path else "/"
+
+
+def path_below(root: str, file: TargetFile) -> str:
+    """The path of a file's URL below *root* (as ``url_path`` gives it), not percent-encoded.
+
+    Outside of *root* it keeps its first slash, and so never meets a path inside. Raises ``Refused`` for a name that
+    must not be sent.
+    """
+    path = (file.prefix + safe_name(file.name)).removeprefix(root)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{file.name!r} is not a name that can be sent: it is not Unicode") from None
+    return path
 
 
 def safe_name(name: str) -> str:

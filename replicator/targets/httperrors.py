@@ -37,12 +37,13 @@ def failure(method: str, path: str, answer: Answer) -> TargetError:
     """The error that an answer is. *path* is shown, as sent."""
     status = answer.status
     what = f"{status} to {method} {path}"
+    wait = seconds_to_wait(answer.header("retry-after"))
     if status == 507:
-        return Unavailable(f"{what}: its disk is full", status=status, retry_after=_retry_after(answer))
+        return Unavailable(f"{what}: its disk is full", status=status, retry_after=wait)
     if status in UNANSWERED:
-        return Unavailable(what, status=status, doubt=True, retry_after=_retry_after(answer))
+        return Unavailable(what, status=status, doubt=True, retry_after=wait)
     if status in PASSING or (status >= 500 and status not in CURES):
-        return Unavailable(what, status=status, retry_after=_retry_after(answer))
+        return Unavailable(what, status=status, retry_after=wait)
     if 300 <= status < 400:
         location = public_url(answer.header("location"))
         return Refused(f"{what}: it redirects to {location}; write that URL in TARGETS", status=status)
@@ -66,9 +67,9 @@ def public_url(url: str) -> str:
     return parts._replace(netloc=netloc, query="", fragment="").geturl()
 
 
-def _retry_after(answer: Answer) -> float | None:
+def seconds_to_wait(retry_after: str) -> float | None:
     """Seconds, from either form of Retry-After (RFC 9110, section 10.2.3)."""
-    value = answer.header("retry-after").strip()
+    value = retry_after.strip()
     if value.isdigit():
         return float(value)
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from replicator.conf import media_url
 from replicator.errors import Corrupt, LocalChanged, Refused, TargetError, Unavailable
-from replicator.targets.base import Content, Reader, Stat, Target, TargetFile, safe_name, url_path
+from replicator.targets.base import Content, Reader, Stat, Target, TargetFile, above_zero, path_below, url_path
 from replicator.targets.http import CHUNK
 from replicator.targets.mogiledomain import Domain
 from replicator.targets.storagenode import StorageNodes
@@ -91,10 +91,7 @@ class MogileFSTarget(Target):
             raise ValueError('trackers is no list of addresses: write ["10.0.0.5:7001"]')
         if not isinstance(default_class, str | None) or not isinstance(base_url, str | None):
             raise TypeError('default_class and base_url are texts: write "avatar", "/media/"')
-        times = {"connect_timeout": connect_timeout, "read_timeout": read_timeout, "min_rate": min_rate}
-        for name, value in times.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise ValueError(f"{name} is {value!r}: write a number above 0")
+        above_zero(connect_timeout=connect_timeout, read_timeout=read_timeout, min_rate=min_rate)
         self.default_class = default_class or ""
         self._root = url_path(media_url() if base_url is None else base_url)
         self.domain = Domain(domain, Trackers(trackers, connect_timeout=connect_timeout, read_timeout=read_timeout))
@@ -105,12 +102,8 @@ class MogileFSTarget(Target):
 
     def key_of(self, file: TargetFile) -> str:
         """Raises ``Refused`` for a name that must not be sent."""
-        # Outside of the root it keeps its first slash, and so never meets a key inside.
-        key = (file.prefix + safe_name(file.name)).removeprefix(self._root)
-        try:
-            length = len(key.encode())
-        except UnicodeEncodeError:
-            raise Refused(f"{file.name!r} is not a name that can be sent: it is not Unicode") from None
+        key = path_below(self._root, file)
+        length = len(key.encode())
         if length > LONGEST_KEY:
             raise Refused(f"a key of {length} bytes, and MogileFS keeps {LONGEST_KEY}: rename the file ({key[:60]}…)")
         return key

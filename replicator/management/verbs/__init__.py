@@ -6,5 +6,6 @@ from replicator.management.verbs.probe import Probe
 from replicator.management.verbs.reclass import Reclass
 from replicator.management.verbs.requeue import Requeue
 from replicator.management.verbs.status import Status
+from replicator.management.verbs.wait import Wait
 
-VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Reclass(), Probe()]
+VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Reclass(), Wait(), Probe()]
