@@ -34,6 +34,8 @@ class Body:
         self._patience = patience
         self._what = what
         self._last = last
+        #: When bytes were handed out last.
+        self._handed = 0.0
 
     def __len__(self) -> int:
         return self._size
@@ -53,9 +55,9 @@ class Body:
     def _read(self, size: int) -> bytes:
         if not size:
             return b""
-        if self.left == self._size:
-            # Only now: S3 was asked first whether it may come.
-            self._patience.started = monotonic()
+        if self.left < self._size:
+            # What was handed out last has gone to S3 since. Before that, it was asked first whether it may come.
+            self._patience.waited += monotonic() - self._handed
         if self._patience.left() <= 0:
             raise Unavailable(f"{self._what}: S3 took too little of the file in time")
         data = self._content.read(size)
@@ -65,6 +67,7 @@ class Body:
         self.left -= len(data)
         self._patience.moved += len(data)
         self.md5.update(data)
+        self._handed = monotonic()
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
