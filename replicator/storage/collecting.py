@@ -63,7 +63,6 @@ class Run:
         self.deleted.add(name)
         self.names.discard(name)
         self._unrecorded.discard(name)
-        self._digests.pop(name, None)
 
     def put(self, name: str, content: File[Any]) -> None:
         """Show *content* under *name*, here."""
@@ -146,9 +145,9 @@ class Run:
             transaction.on_commit(forget, using=database_alias(), robust=True)
 
     def _forget(self, name: str) -> None:
-        """Remove what the ledger never knew, such as the stages of post-processing; and the run's own traces."""
+        """Remove what is no file of the ledger's, such as the stages of post-processing; and the run's own traces."""
         with ledger.hold(self.storage.alias, name) as row:
-            if row is None:
+            if row is None or row.deleted:
                 with suppress(FileNotFoundError):
                     Path(self.storage.path(name)).unlink()
         for entry in self._entries.pop(name, ()):
