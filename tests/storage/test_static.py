@@ -18,7 +18,7 @@ from django.contrib.staticfiles.management.commands import collectstatic
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.core.files.storage import storages
+from django.core.files.storage import FileSystemStorage, storages
 from django.core.management import CommandError, call_command, get_commands
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -304,6 +304,20 @@ def test_a_few_statements_record_many_files(project: Project) -> None:
     assert len(queries) < 10
 
 
+def test_many_files_for_many_targets_fit_into_a_statement(project: Project) -> None:
+    """SQLite takes 32,766 parameters; each replica has ten."""
+    targets = {f"media{n}": {"BACKEND": "replicator.testing.MemoryTarget"} for n in range(1, 10)}
+    project.settings.REPLICATOR = {**project.settings.REPLICATOR, "TARGETS": targets}
+    project.use(PLAIN)
+    for n in range(450):
+        project.write(f"many/{n}.txt", str(n))
+    project.collect()
+    shutil.rmtree(project.source / "many")
+    project.collect("--clear")
+    assert MediaFile.objects.filter(deleted=True).count() == 450
+    assert Replica.objects.pending().count() == 454 * 9
+
+
 # Deletes
 
 
@@ -366,6 +380,23 @@ def test_what_the_ledger_never_knew_is_cleared_here_only(project: Project) -> No
 
 
 # Waiting for the manifest
+
+
+def test_a_manifest_that_is_kept_elsewhere_is_not_sent(project: Project, tmp_path: Path) -> None:
+    """Django's own option: the manifest is a list of everything, which need not be public."""
+    elsewhere = FileSystemStorage(tmp_path / "manifest")
+    project.use(MANIFEST, manifest_storage=elsewhere, manifest_wait=0.5)
+    project.collect()
+    deliver()
+    assert elsewhere.exists("staticfiles.json")
+    assert project.held() == project.here()
+    assert "staticfiles.json" not in project.held()
+    old = (tmp_path / "manifest/staticfiles.json").read_bytes()
+    project.write("site.js", "alert(2)")
+    target("media1").fail_with = Unavailable("503")
+    with pytest.raises(CommandError, match="was not written"):
+        project.collect()
+    assert (tmp_path / "manifest/staticfiles.json").read_bytes() == old
 
 
 def test_a_file_that_a_target_refuses_ends_the_wait_at_once(project: Project) -> None:
