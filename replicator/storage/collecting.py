@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -25,9 +25,9 @@ from replicator.waiting import Left
 if TYPE_CHECKING:
     from replicator.storage.static import ReplicatedStaticFilesStorage
 
-#: Names in one transaction, which no writer of the site should wait for long. With ten columns for each of a name's
-#: replicas it is also what SQLite's 32,766 parameters allow for six targets.
+#: Names in one transaction, which no writer of the site should wait for long.
 _BATCH = 500
+#: Parameters of one statement, ten for each replica; SQLite takes 32,766.
 _PARAMETERS = 30_000
 
 
@@ -63,7 +63,6 @@ class Run:
         self.deleted.add(name)
         self.names.discard(name)
         self._unrecorded.discard(name)
-        self._digests.pop(name, None)
 
     def put(self, name: str, content: File[Any]) -> None:
         """Show *content* under *name*, here."""
@@ -93,9 +92,7 @@ class Run:
 
     def record(self) -> None:
         """Record what the ledger has otherwise, and wake workers for it."""
-        left = iter(sorted(self._unrecorded))
-        size = max(1, min(_BATCH, _PARAMETERS // (10 * max(1, len(self.storage.targets)))))
-        while names := list(islice(left, size)):
+        for names in self._batches(self._unrecorded):
             self._record(names)
         self._unrecorded = set()
 
@@ -121,8 +118,7 @@ class Run:
 
     def remove(self) -> None:
         """Delete what was deleted and not written again: here, and what the ledger has of it at every target."""
-        left = iter(sorted(self.deleted))
-        while names := list(islice(left, _BATCH)):
+        for names in self._batches(self.deleted):
             self._remove(names)
 
     def _remove(self, names: Sequence[str]) -> None:
@@ -146,18 +142,26 @@ class Run:
             transaction.on_commit(forget, using=database_alias(), robust=True)
 
     def _forget(self, name: str) -> None:
-        """Remove what the ledger never knew, such as the stages of post-processing; and the run's own traces."""
+        """Remove what is no file of the ledger's, such as the stages of post-processing; and the run's own traces."""
         with ledger.hold(self.storage.alias, name) as row:
-            if row is None:
+            if row is None or row.deleted:
                 with suppress(FileNotFoundError):
                     Path(self.storage.path(name)).unlink()
         for entry in self._entries.pop(name, ()):
             entry.close()
 
+    def _batches(self, names: Collection[str]) -> Iterator[list[str]]:
+        left = iter(sorted(names))
+        size = min(_BATCH, _PARAMETERS // (10 * max(1, len(self.storage.targets))))
+        while batch := list(islice(left, size)):
+            yield batch
+
     def undo(self) -> None:
-        """Put back here what was written and is not recorded."""
+        """Put back here what was written and is not recorded; all or what can be: ``tidy`` does the rest."""
         for entries in self._entries.values():
-            self.storage._undo(entries)
+            # Without its database each of them would wait for it, and fail.
+            if not self.storage._undo(entries):
+                return
 
     @property
     def _root(self) -> str:

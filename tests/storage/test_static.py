@@ -18,7 +18,7 @@ from django.contrib.staticfiles.management.commands import collectstatic
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.core.files.storage import storages
+from django.core.files.storage import FileSystemStorage, storages
 from django.core.management import CommandError, call_command, get_commands
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -57,6 +57,8 @@ class Project:
         settings.REPLICATOR = {"TARGETS": TARGETS, "RETRY_BASE": 0.01, "RETRY_CAP": 0.01}
         self.use(MANIFEST)
         self.write("site.css", "body { background: url(img/logo.png) }", ahead=-1000)
+        # Post-processing comes to deeper folders first: what this names changes its own name after that.
+        self.write("css/all.css", '@import "../site.css";', ahead=-1000)
         self.write("img/logo.png", "logo", ahead=-1000)
         self.write("site.js", "alert(1)", ahead=-1000)
 
@@ -169,7 +171,7 @@ def test_while_a_host_is_down_no_page_names_what_it_lacks(
         assert message.startswith(
             "staticfiles.json was not written: no page may name what a target lacks. After 2.5 s"
         )
-        assert "media2: 2 pending" in message
+        assert "media2: 3 pending" in message
         assert "media1" not in message
         assert project.manifest() == old
         # The host that is up has both generations: whatever names a file finds it.
@@ -227,8 +229,9 @@ def test_only_what_changed_is_sent_and_the_manifest_last(project: Project) -> No
     assert {name for _, name in sent} == {
         "img/logo.png",
         paths["img/logo.png"],
-        # Its text names the logo.
+        # Their text names the logo, and what names it.
         paths["site.css"],
+        paths["css/all.css"],
         "staticfiles.json",
     }
     assert {what for what, _ in sent} == {"put"}, "the stages of post-processing are nobody's business"
@@ -283,7 +286,7 @@ def test_what_was_collected_before_is_recorded_without_a_change(project: Project
     project.use("django.contrib.staticfiles.storage." + backend.rpartition(".")[2].removeprefix("Replicated"))
     project.collect()
     project.use(backend)
-    assert "3 unmodified" in project.collect()
+    assert "4 unmodified" in project.collect()
     deliver()
     assert project.held() == project.here()
 
@@ -294,11 +297,25 @@ def test_a_few_statements_record_many_files(project: Project) -> None:
     project.use(PLAIN)
     with CaptureQueriesContext(connection) as queries:
         project.collect()
-    assert MediaFile.objects.count() == 303
+    assert MediaFile.objects.count() == 304
     assert len(queries) < 10
     with CaptureQueriesContext(connection) as queries:
         project.collect()
     assert len(queries) < 10
+
+
+def test_many_files_for_many_targets_fit_into_a_statement(project: Project) -> None:
+    """SQLite takes 32,766 parameters; each replica has ten."""
+    targets = {f"media{n}": {"BACKEND": "replicator.testing.MemoryTarget"} for n in range(1, 10)}
+    project.settings.REPLICATOR = {**project.settings.REPLICATOR, "TARGETS": targets}
+    project.use(PLAIN)
+    for n in range(450):
+        project.write(f"many/{n}.txt", str(n))
+    project.collect()
+    shutil.rmtree(project.source / "many")
+    project.collect("--clear")
+    assert MediaFile.objects.filter(deleted=True).count() == 450
+    assert Replica.objects.pending().count() == 454 * 9
 
 
 # Deletes
@@ -349,15 +366,37 @@ def test_what_the_ledger_never_knew_is_cleared_here_only(project: Project) -> No
     """Promise 6: nothing is deleted at a target that the ledger did not name."""
     project.collect()
     deliver()
-    (project.root / "stray.txt").write_text("put here by hand")
+    storage: Any = storages["staticfiles"]
+    storage.save("gone.txt", ContentFile(b"1"))
+    storage.delete("gone.txt")
+    deliver()
+    for name in ("stray.txt", "gone.txt"):
+        (project.root / name).write_text("put here by hand")
     project.sent()
     project.collect("--clear")
     deliver()
     assert project.sent() == []
-    assert "stray.txt" not in project.here()
+    assert project.here() == project.held()
 
 
 # Waiting for the manifest
+
+
+def test_a_manifest_that_is_kept_elsewhere_is_not_sent(project: Project, tmp_path: Path) -> None:
+    """Django's own option: the manifest is a list of everything, which need not be public."""
+    elsewhere = FileSystemStorage(tmp_path / "manifest")
+    project.use(MANIFEST, manifest_storage=elsewhere, manifest_wait=0.5)
+    project.collect()
+    deliver()
+    assert elsewhere.exists("staticfiles.json")
+    assert project.held() == project.here()
+    assert "staticfiles.json" not in project.held()
+    old = (tmp_path / "manifest/staticfiles.json").read_bytes()
+    project.write("site.js", "alert(2)")
+    target("media1").fail_with = Unavailable("503")
+    with pytest.raises(CommandError, match="was not written"):
+        project.collect()
+    assert (tmp_path / "manifest/staticfiles.json").read_bytes() == old
 
 
 def test_a_file_that_a_target_refuses_ends_the_wait_at_once(project: Project) -> None:
@@ -449,7 +488,7 @@ def killed(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes
     deliver()
     before = project.here()
     project.write("site.js", "alert(2)")
-    project.write("new.js", "new")
+    project.write("new.js", "new", ahead=-1000)
     with monkeypatch.context() as patch:
         # A process that is killed undoes nothing.
         patch.setattr(Run, "undo", lambda run: None)
@@ -502,13 +541,17 @@ def test_links_are_sent_as_what_they_lead_to(project: Project) -> None:
 def test_a_dry_run_does_nothing(project: Project) -> None:
     assert "Pretending to copy" in project.collect("--dry-run")
     assert not project.root.exists()
+    project.use(DJANGOS)
+    project.collect()
+    project.use(MANIFEST)
+    assert "4 unmodified" in project.collect("--dry-run")
     assert not MediaFile.objects.exists()
 
 
 def test_without_post_processing_the_files_are_sent_as_they_are(project: Project) -> None:
     project.collect("--no-post-process")
     deliver()
-    assert project.held().keys() == {"site.css", "site.js", "img/logo.png"}
+    assert project.held().keys() == {"site.css", "css/all.css", "site.js", "img/logo.png"}
 
 
 def test_our_collectstatic_runs_wherever_the_app_is_listed() -> None:
@@ -518,7 +561,7 @@ def test_our_collectstatic_runs_wherever_the_app_is_listed() -> None:
 
 def test_other_storages_are_collected_as_ever(project: Project) -> None:
     project.use(DJANGOS)
-    assert "3 static files copied" in project.collect()
+    assert "4 static files copied" in project.collect()
     assert not MediaFile.objects.exists()
 
 
