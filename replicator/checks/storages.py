@@ -68,7 +68,7 @@ def problems() -> Iterator[CheckMessage]:
 
 
 def _problems_of_collectstatic() -> Iterator[CheckMessage]:
-    """W024: a command that deletes at every target what it then sends again."""
+    """W025: a command that deletes at every target what it then sends again."""
     app = get_commands().get("collectstatic")
     if app is None or app == "replicator":
         return
@@ -77,7 +77,7 @@ def _problems_of_collectstatic() -> Iterator[CheckMessage]:
         yield Warning(
             f"collectstatic is a command of {app}: targets are without a file between its delete and its save.",
             hint=f"Derive its Command from {_COLLECTSTATIC}.Command.",
-            id="replicator.W024",
+            id="replicator.W025",
         )
 
 

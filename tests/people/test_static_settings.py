@@ -146,7 +146,7 @@ def test_another_app_s_collectstatic_is_told_of(static: Any, commands: dict[str,
     """One that knows nothing of ours deletes at targets what it then sends again."""
     commands["collectstatic"] = djangos.Command()
     [message] = found(hints=True)
-    assert message.startswith("replicator.W024: collectstatic is a command of ")
+    assert message.startswith("replicator.W025: collectstatic is a command of ")
     assert message.endswith("Derive its Command from replicator.management.commands.collectstatic.Command.")
 
     class Derived(ours.Command):
@@ -155,4 +155,4 @@ def test_another_app_s_collectstatic_is_told_of(static: Any, commands: dict[str,
     commands["collectstatic"] = Derived()
     assert found() == []
     commands["collectstatic"] = "django.contrib.staticfiles"
-    assert "W024: collectstatic is a command of django.contrib.staticfiles:" in found()[0]
+    assert "W025: collectstatic is a command of django.contrib.staticfiles:" in found()[0]
