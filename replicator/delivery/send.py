@@ -15,11 +15,9 @@ from replicator.delivery.content import LocalContent
 from replicator.errors import DeliveryError, LeaseEnded, LocalMissing, Refused, Unexpected
 from replicator.ledger import Claim, Outcome
 from replicator.targets.base import Target, TargetFile, safe_name, url_path
+from replicator.targets.http import PIECE
 
 log = logging.getLogger(__name__)
-
-#: Bytes read back at once.
-PIECE = 256 * 1024
 
 _prefix = lru_cache(maxsize=64)(url_path)
 

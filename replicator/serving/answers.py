@@ -18,10 +18,10 @@ from replicator.serving.handover import instructions
 from replicator.serving.ranges import Part, Unsatisfiable, is_absolute, part_of
 from replicator.serving.sources import Facts, NoCopy, Source
 from replicator.targets.base import Reader
+from replicator.targets.http import PIECE
 
 log = logging.getLogger(__name__)
 
-PIECE = 256 * 1024
 #: Seconds after which a browser, or what stands between, may ask again.
 RETRY_AFTER = 10
 

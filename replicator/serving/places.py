@@ -14,6 +14,7 @@ from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
 from replicator.models import MediaFile, TargetState
 from replicator.storage import ReplicatedStorage, replicated_storages
+from replicator.storage.reading import target_file
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile, safe_name, url_path
 from replicator.targets.mogilefs import MogileFSTarget
@@ -34,7 +35,7 @@ class Place:
 
     @property
     def target_file(self) -> TargetFile:
-        return TargetFile(self.storage.alias, self.name, prefix=url_path(self.storage.base_url or "/"))
+        return target_file(self.storage, self.name)
 
 
 @dataclass(frozen=True, slots=True)

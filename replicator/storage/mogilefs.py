@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -28,28 +27,8 @@ class MogileFSStorage(ReplicatedStorage):
     also an attribute of a subclass: the class of its files. The others are those of ``ReplicatedStorage``.
     """
 
-    def __init__(
-        self,
-        location: str | os.PathLike[str] | None = None,
-        base_url: str | None = None,
-        file_permissions_mode: int | None = None,
-        directory_permissions_mode: int | None = None,
-        allow_overwrite: bool = False,
-        *,
-        alias: str = "default",
-        targets: Sequence[str] | None = None,
-        mogile_class: str | None = None,
-    ) -> None:
-        super().__init__(
-            location,
-            media_url() if base_url is None else base_url,
-            file_permissions_mode,
-            directory_permissions_mode,
-            allow_overwrite,
-            alias=alias,
-            targets=targets,
-            mogile_class=mogile_class,
-        )
+    def __init__(self, location: Any = None, base_url: str | None = None, *args: Any, **options: Any) -> None:
+        super().__init__(location, media_url() if base_url is None else base_url, *args, **options)
 
     @property
     def targets(self) -> Sequence[str]:

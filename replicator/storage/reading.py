@@ -13,12 +13,12 @@ from replicator.models import MediaFile
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.targets import get_target
 from replicator.targets.base import Stat, Target, TargetFile, url_path
+from replicator.targets.http import PIECE
 
 T = TypeVar("T")
 
 #: Up to this size in memory; above, in a temporary file.
 SPOOL = 1024 * 1024
-PIECE = 256 * 1024
 
 
 def fetch(storage: ReplicatedStorage, name: str, row: MediaFile | None) -> IO[bytes]:
@@ -26,7 +26,7 @@ def fetch(storage: ReplicatedStorage, name: str, row: MediaFile | None) -> IO[by
 
     Raises ``FileNotFoundError`` if no target has it, ``OSError`` if none that may have it can be read.
     """
-    file = _target_file(storage, name)
+    file = target_file(storage, name)
 
     def copy(target: Target) -> IO[bytes]:
         digest = hashlib.sha256()
@@ -48,7 +48,7 @@ def fetch(storage: ReplicatedStorage, name: str, row: MediaFile | None) -> IO[by
 
 def stat(storage: ReplicatedStorage, name: str) -> Stat:
     """What a target says of *name*. Raises as ``fetch`` does."""
-    file = _target_file(storage, name)
+    file = target_file(storage, name)
 
     def ask(target: Target) -> Stat:
         found = target.stat(file)
@@ -80,5 +80,6 @@ def _from_any(storage: ReplicatedStorage, name: str, read: Callable[[Target], T]
     raise FileNotFoundError(errno.ENOENT, "neither here nor at a target", name)
 
 
-def _target_file(storage: ReplicatedStorage, name: str) -> TargetFile:
+def target_file(storage: ReplicatedStorage, name: str) -> TargetFile:
+    """A file of *storage*, for targets that are only asked for it."""
     return TargetFile(storage.alias, name, prefix=url_path(storage.base_url or "/"))

@@ -35,7 +35,7 @@ class NoTracker(Exception):
 
 
 class Aside:
-    """Who did not answer of late, shared by all threads: asked after the others, and for a try by one at a time."""
+    """Who did not answer of late, shared by all threads: asked after the others. Its time over, one thread tries."""
 
     def __init__(self, seconds: float = ASIDE_SECONDS) -> None:
         self._seconds = seconds

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import ownproject
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
 
 BEFORE = """
 from pathlib import Path
+from tests import ownproject
 BASE_DIR = Path(__file__).parent
 SECRET_KEY = "x"
 USE_TZ = True
@@ -51,15 +51,9 @@ PAGES = [(page.name, number) for page in sorted(DOCS.glob("*.md")) for number in
 @pytest.mark.parametrize(("page", "number"), PAGES)
 def test_the_settings_of_a_page_pass_the_checks(tmp_path: Path, page: str, number: int) -> None:
     """What is shown is what works: no unknown key, no target that nobody uses."""
-    (tmp_path / "own_settings.py").write_text(BEFORE + _blocks(page)[number])
+    settings_text = BEFORE + _blocks(page)[number]
     (tmp_path / "own_urls.py").write_text("urlpatterns = []\n")
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK],
-        env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}", "DJANGO_SETTINGS_MODULE": "own_settings"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = ownproject.run(tmp_path, settings_text, CHECK)
     assert done.returncode == 0, done.stderr + done.stdout
 
 

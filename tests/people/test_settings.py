@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from replicator.conf import config, nearest
 from replicator.models import MediaFile
 from replicator.storage import ReplicatedStorage
 from replicator.targets import get_target
+from tests import ownproject
 from tests.people.conftest import BACKEND, TARGETS
 
 SHOW = """
@@ -38,21 +36,12 @@ print(sorted(storages.backends))
 
 def started_with(tmp_path: Path, text: str) -> list[str]:
     """What a process with these settings takes for its default storage: its class, its place, the aliases."""
-    (tmp_path / "own_settings.py").write_text(
+    settings_text = (
         'SECRET_KEY = "x"\nUSE_TZ = True\n'
         'INSTALLED_APPS = ["django.contrib.contenttypes", "django_celery_beat", "replicator"]\n'
         f'MEDIA_ROOT = "{tmp_path}/media"\nMEDIA_URL = "/media/"\n{text}\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW],
-        env={
-            "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}",
-            "DJANGO_SETTINGS_MODULE": "own_settings",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = ownproject.run(tmp_path, settings_text, SHOW)
     assert done.returncode == 0, done.stderr
     place, kind, aliases = done.stdout.splitlines()
     return [kind, place, aliases]

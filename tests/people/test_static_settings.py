@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from django.core.management import get_commands
 
 from replicator.management.commands import collectstatic as ours
 from replicator.storage import ReplicatedStorage
+from tests import ownproject
 from tests.people.test_checks import app, found
 
 __all__ = ["app"]
@@ -35,21 +33,12 @@ print(get_commands().get("collectstatic"))
 
 def started_with(tmp_path: Path, text: str, apps: str) -> tuple[str, str]:
     """The classes of a process's two storages, and whose command its collectstatic is."""
-    (tmp_path / "own_settings.py").write_text(
+    settings_text = (
         'SECRET_KEY = "x"\nUSE_TZ = True\nSTATIC_URL = "/static/"\n'
         f'STATIC_ROOT = "{tmp_path}/static"\nMEDIA_ROOT = "{tmp_path}/media"\n'
         f'INSTALLED_APPS = ["django.contrib.contenttypes", "django_celery_beat", {apps}]\n{text}\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SHOW],
-        env={
-            "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}",
-            "DJANGO_SETTINGS_MODULE": "own_settings",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = ownproject.run(tmp_path, settings_text, SHOW)
     assert done.returncode == 0, done.stderr
     classes, command = done.stdout.splitlines()
     return classes, command

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +25,7 @@ from replicator.models import MediaFile, Replica
 from replicator.storage import MogileFSStorage
 from replicator.targets import get_target
 from replicator.targets.mogilefs import MogileFSTarget
+from tests import ownproject
 from tests.mogilefs.cluster import MogileFS
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -152,7 +150,7 @@ def test_settings_that_are_not_what_is_done_are_told(mogilefs: MogileFS, setting
 
 def test_it_can_be_the_default_file_storage(mogilefs: MogileFS, tmp_path: Path) -> None:
     """``DEFAULT_FILE_STORAGE`` in a process of its own, also where Django itself ignores it."""
-    (tmp_path / "own_settings.py").write_text(
+    settings_text = (
         'SECRET_KEY = "x"\nUSE_TZ = True\n'
         'INSTALLED_APPS = ["django.contrib.contenttypes", "django_celery_beat", "replicator"]\n'
         f'DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{tmp_path}/own.sqlite3"}}}}\n'
@@ -172,16 +170,7 @@ call_command("migrate", verbosity=0)
 print(default_storage.url(default_storage.save("a.txt", ContentFile(b"1"))))
 assert delivery.deliver("mogilefs").put == 1
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={
-            "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}",
-            "DJANGO_SETTINGS_MODULE": "own_settings",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = ownproject.run(tmp_path, settings_text, script)
     assert (done.stdout, done.returncode) == ("/mogile/a.txt\n", 0), done.stderr
     assert mogilefs.files() == {"a.txt": b"1"}
 
