@@ -19,7 +19,8 @@ from replicator.errors import Refused
 from replicator.ledger import Write, database
 from replicator.local import Digest
 from replicator.models import MediaFile
-from replicator.storage.replicated import LONGEST_NAME, ReplicatedStorage, replicated_storages
+from replicator.storage.names import LONGEST_NAME
+from replicator.storage.replicated import ReplicatedStorage, replicated_storages
 from replicator.targets.base import safe_name
 
 #: Bytes after which a batch is recorded before it is full: what an interruption may cost.

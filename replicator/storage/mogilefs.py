@@ -43,12 +43,12 @@ class MogileFSStorage(ReplicatedStorage):
             )
         return found
 
-    def _open(self, name: str, mode: str = "rb") -> File[Any]:
+    def _open_to_read(self, name: str, mode: str) -> File[Any]:
         try:
-            return super()._open(name, mode)
+            return super()._open_to_read(name, mode)
         except FileNotFoundError:
             row = self._row(name)
-            if set(mode) & set("wax+") or (row is not None and row.deleted):
+            if row is not None and row.deleted:
                 raise
         raw: Any = fetch(self, self._cleaned(name), row)
         return File(raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8"), name)

@@ -1,4 +1,4 @@
-"""Reading back from a storage's targets what is not here any more."""
+"""Reading a storage's files: from here, and back from its targets what is not here any more."""
 
 from __future__ import annotations
 
@@ -6,19 +6,50 @@ import errno
 import hashlib
 import tempfile
 from collections.abc import Callable
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage
+
+from replicator import ledger, local
 from replicator.errors import Corrupt, DeliveryError
 from replicator.models import MediaFile
-from replicator.storage.replicated import ReplicatedStorage
+from replicator.storage.names import cleaned
+from replicator.storage.transactions import deletes
 from replicator.targets import get_target
 from replicator.targets.base import Stat, Target, TargetFile, url_path
 from replicator.targets.http import PIECE
+
+if TYPE_CHECKING:
+    from replicator.storage.replicated import ReplicatedStorage
 
 T = TypeVar("T")
 
 #: Up to this size in memory; above, in a temporary file.
 SPOOL = 1024 * 1024
+
+
+class Reading(FileSystemStorage):
+    """How a replicated storage reads its files."""
+
+    alias: str
+
+    def _open_to_read(self, name: str, mode: str) -> File[Any]:
+        return File(open(self.path(name), mode))  # noqa: PTH123  # whoever opens it closes it
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is here, or (of another node) in the ledger; not if this transaction has deleted it."""
+        name = cleaned(self, name)
+        if deletes(self.alias, name):
+            return False
+        return super().exists(name) or ledger.is_recorded(self.alias, name)
+
+    def listdir(self, path: str) -> tuple[list[str], list[str]]:
+        folders, files = super().listdir(path)
+        return (
+            [name for name in folders if not local.is_ours(name)],
+            [name for name in files if not local.is_ours(name)],
+        )
 
 
 def fetch(storage: ReplicatedStorage, name: str, row: MediaFile | None) -> IO[bytes]:

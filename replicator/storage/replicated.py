@@ -13,38 +13,43 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage, storages
+from django.core.files.storage import storages
 from django.core.files.utils import validate_file_name
 from django.db import DatabaseError, transaction
 from django.utils._os import safe_makedirs
 from django.utils.deconstruct import deconstructible
+from django.utils.encoding import filepath_to_uri
 from django.utils.functional import cached_property
 
 from replicator import ledger, local
 from replicator.conf import config, nearest
-from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
 from replicator.storage.belonging import problem
+from replicator.storage.names import cleaned
+from replicator.storage.options import check_copies, check_source, folder
+from replicator.storage.reading import Reading
 from replicator.storage.transactions import LocalChange, deletes, on_commit
 from replicator.storage.writing import WritableFile
-from replicator.targets.base import safe_name
 
 log = logging.getLogger(__name__)
 
-#: What a PostgreSQL index and most servers take; bytes.
-LONGEST_NAME = 1024
-
 
 @deconstructible(path="replicator.storage.ReplicatedStorage")
-class ReplicatedStorage(FileSystemStorage):
+class ReplicatedStorage(Reading):
     """Files here, and a copy on every target.
 
     *alias*: its name in ``STORAGES``, which workers find it by. *targets*: aliases in ``REPLICATOR["TARGETS"]``;
-    all of them unless given. The other options are those of ``FileSystemStorage``, ``allow_overwrite`` also on
-    Django 4.2.
+    all of them unless given. *prefix*: a folder below *location* and *base_url* that all its files are in.
+
+    *wait*: a save returns when *min_copies* targets (all unless given) have confirmed the file, or raises
+    ``NotSynced`` after so many seconds; None: it waits for no target. *keep_local*: False if the local file is to be
+    removed once *min_copies* targets have it. *serve_from*: ``"origin"``, or ``"replicas"`` for ``url()`` to give the
+    URL of a target that holds the file.
+
+    The other options are those of ``FileSystemStorage``, ``allow_overwrite`` also on Django 4.2.
 
     A write is part of the caller's transaction: it is recorded with it, and announced when it commits. Until then
     readers on this machine see it already, as with any file; after a rollback, ``tidy`` (the task
@@ -53,6 +58,8 @@ class ReplicatedStorage(FileSystemStorage):
 
     #: For targets that know classes; a subclass sets it.
     mogile_class = ""
+    #: As the option; a subclass sets it.
+    prefix = ""
 
     def __init__(
         self,
@@ -65,6 +72,11 @@ class ReplicatedStorage(FileSystemStorage):
         alias: str = "default",
         targets: Sequence[str] | None = None,
         mogile_class: str | None = None,
+        prefix: str | None = None,
+        keep_local: bool = True,
+        min_copies: int | None = None,
+        wait: float | None = None,
+        serve_from: str = "origin",
     ) -> None:
         super().__init__(
             location,
@@ -77,6 +89,16 @@ class ReplicatedStorage(FileSystemStorage):
         self._targets = targets
         if mogile_class is not None:
             self.mogile_class = mogile_class
+        self.prefix = folder(self.prefix if prefix is None else prefix)
+        check_copies(keep_local=keep_local, min_copies=min_copies, wait=wait)
+        self.keep_local, self._min_copies, self.wait = keep_local, min_copies, wait
+        check_source(serve_from)
+        self.serve_from = serve_from
+
+    @property
+    def min_copies(self) -> int:
+        """How many targets must have a file: until a save returns, or the local file goes."""
+        return len(self.targets) if self._min_copies is None else self._min_copies
 
     @property
     def targets(self) -> Sequence[str]:
@@ -189,7 +211,7 @@ class ReplicatedStorage(FileSystemStorage):
     def _open(self, name: str, mode: str = "rb") -> File[Any]:
         if set(mode) & set("wax+"):
             return WritableFile(self, name, mode)
-        return File(open(self.path(name), mode))
+        return self._open_to_read(name, mode)
 
     # Names
 
@@ -197,22 +219,6 @@ class ReplicatedStorage(FileSystemStorage):
         if self._allow_overwrite and not (max_length and len(name) > max_length):
             return name  # Django 4.2 does not know allow_overwrite
         return super().get_available_name(name, max_length=max_length)
-
-    # Reading
-
-    def exists(self, name: str) -> bool:
-        """Whether the file is here, or (of another node) in the ledger; not if this transaction has deleted it."""
-        name = self._cleaned(name)
-        if deletes(self.alias, name):
-            return False
-        return super().exists(name) or ledger.is_recorded(self.alias, name)
-
-    def listdir(self, path: str) -> tuple[list[str], list[str]]:
-        folders, files = super().listdir(path)
-        return (
-            [name for name in folders if not local.is_ours(name)],
-            [name for name in files if not local.is_ours(name)],
-        )
 
     # Upkeep
 
@@ -238,26 +244,22 @@ class ReplicatedStorage(FileSystemStorage):
 
     # Places
 
+    @cached_property
+    def base_location(self) -> str:
+        location = os.fspath(super().base_location)
+        return os.path.join(location, self.prefix) if self.prefix and location else location
+
+    @cached_property
+    def base_url(self) -> str:
+        url = super().base_url
+        return f"{url.rstrip('/')}/{filepath_to_uri(self.prefix)}/" if self.prefix and url else url
+
     @property
     def _root(self) -> str:
         return os.fspath(self.location)
 
     def _cleaned(self, name: str) -> str:
-        """*name* as the ledger knows it: relative to the storage, normal, one that can be sent."""
-        relative = os.path.relpath(self.path(str(name).replace("\\", "/")), self.location)
-        try:
-            safe_name(relative)
-        except Refused as error:
-            raise SuspiciousFileOperation(str(error)) from error
-        if local.is_ours(relative):
-            raise SuspiciousFileOperation(f"{name!r}: names that begin with {local.PREFIX!r} are the storage's own")
-        if len(os.fsencode(relative)) > LONGEST_NAME:
-            raise SuspiciousFileOperation(f"a name of more than {LONGEST_NAME} bytes: {relative[:60]!r}…")
-        try:
-            relative.encode()
-        except UnicodeEncodeError as error:
-            raise SuspiciousFileOperation(f"{name!r} is not UTF-8: rename the file") from error
-        return relative
+        return cleaned(self, name)
 
     def _make_directory(self, name: str) -> None:
         directory = os.path.dirname(self.path(name))
