@@ -13,6 +13,7 @@ from django.db import DatabaseError
 
 from replicator import ledger, wake
 from replicator.conf import config
+from replicator.delivery import spool
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
 from replicator.delivery.telling import tell
@@ -244,7 +245,8 @@ class _Run:
             self.leases[lease] -= {o.claim.id for o in mine} - {o.claim.id for o in remaining}
             if not self.leases[lease]:
                 del self.leases[lease]
-            tell([o for o in sent if o not in remaining])
+            tell(settled := [o for o in sent if o not in remaining])
+            spool.release(settled)
         return left
 
     def _settle_the_rest(self) -> None:
