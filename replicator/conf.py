@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -36,6 +36,10 @@ class Config:
     targets: Mapping[str, TargetConf] = field(default_factory=dict)
     node: str = ""
     """This machine's name, noted with the files that arrive here; the host name unless given."""
+    shared_media: bool = True
+    """False if each node has a disk of its own: its workers then deliver what arrived there."""
+    node_gone_after: float = 300.0
+    """How long a node's workers may give no sign until others deliver its files, as far as a target has them."""
     lease_seconds: float = 60.0
     """How long a claim lasts unless its worker renews it: how soon another one takes over after a kill."""
     doubt_window: float = 60.0
@@ -63,6 +67,19 @@ class Config:
     x_reproxy_cache_for: float = 0.0
     """How long Perlbal remembers where a file is; 0: it asks each time."""
 
+    @cached_property
+    def home(self) -> frozenset[str]:
+        """Aliases of the targets that are this node's own media root: a file that is saved here is there."""
+        if self.shared_media:
+            return frozenset()
+        return frozenset(alias for alias, target in self.targets.items() if target.options.get("node") == self.node)
+
+    @cached_property
+    def homes(self) -> Mapping[str, str]:
+        """Target → the node whose media root it is, of those that are one."""
+        named = {alias: target.options.get("node") for alias, target in self.targets.items()}
+        return {} if self.shared_media else {alias: node for alias, node in named.items() if node}
+
 
 #: A century: what is said of larger ones is that no date can be that far.
 _MOST = 100 * 365 * DAY
@@ -82,7 +99,11 @@ _NUMBERS: dict[str, tuple[type, float]] = {
     "announce_timeout": (float, 0.01),
     "announce_pause": (float, 0.0),
     "x_reproxy_cache_for": (float, 0.0),
+    "node_gone_after": (float, 1.0),
 }
+
+#: Of characters that may be in a queue's name, and in a list with commas.
+_NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: Of characters that mean themselves in a URL and in nginx's configuration.
 _LOCATION = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
@@ -109,15 +130,24 @@ def problems(raw: object) -> Iterator[Problem]:
     if not isinstance(raw, Mapping):
         yield Problem("REPLICATOR is not a dictionary.", 'Write REPLICATOR = {"TARGETS": {…}}.')
         return
-    known = ["TARGETS", "NODE", "X_ACCEL_REDIRECT", *(key.upper() for key in _NUMBERS)]
+    known = ["TARGETS", "NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", *(key.upper() for key in _NUMBERS)]
     for key, value in raw.items():
         if key not in known:
             yield Problem(f"REPLICATOR has an unknown key {key!r}.", nearest(str(key), known))
         elif key == "TARGETS":
             yield from _target_problems(value)
         elif key == "NODE":
-            if not isinstance(value, str) or len(value) > 64:
-                yield Problem(f'REPLICATOR["NODE"] is {value!r}.', "Write a name of at most 64 characters.")
+            if not isinstance(value, str) or (value and not _NODE.fullmatch(value)):
+                yield Problem(
+                    f'REPLICATOR["NODE"] is {value!r}.',
+                    "Write a name of at most 64 letters, digits, dots, hyphens and underscores.",
+                )
+        elif key == "SHARED_MEDIA":
+            if not isinstance(value, bool):
+                yield Problem(
+                    f'REPLICATOR["SHARED_MEDIA"] is {value!r}.',
+                    "Write False if each node has a disk of its own, True if they share one.",
+                )
         elif key == "X_ACCEL_REDIRECT":
             if not isinstance(value, str) or (value and not _LOCATION.fullmatch(value)):
                 yield Problem(
@@ -224,7 +254,7 @@ def config() -> Config:
         for alias, entry in values.get("targets", {}).items()
     }
     values["targets"] = named | mogilefs_target()
-    values["node"] = values.get("node") or socket.gethostname()[:64]
+    values["node"] = values.get("node") or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()[:64])
     return Config(**values)
 
 

@@ -26,6 +26,9 @@ class MediaFile(models.Model):
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
     mogile_class = models.CharField(_("MogileFS class"), max_length=64, blank=True)
     node = models.CharField(_("node"), max_length=64, blank=True, help_text=_("where it arrived"))
+    outdated_at = models.TextField(
+        _("outdated at"), blank=True, default="", help_text=_("nodes whose disks have an older version: ,web1,web2,")
+    )
     created_at = models.DateTimeField(_("created"))
     updated_at = models.DateTimeField(_("written"))
 
@@ -35,6 +38,7 @@ class MediaFile(models.Model):
         constraints = [models.UniqueConstraint(fields=["storage", "name"], name="replicator_file")]
         indexes = [
             models.Index(fields=["updated_at"], condition=Q(deleted=True), name="replicator_tombstone"),
+            models.Index(fields=["id"], condition=~Q(outdated_at=""), name="replicator_outdated"),
         ]
 
     def __str__(self) -> str:
@@ -52,6 +56,9 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
 
     def failed(self) -> ReplicaQuerySet:
         return self.filter(status=Replica.Status.FAILED)
+
+    def of(self, node: str) -> ReplicaQuerySet:
+        return self.filter(node=node)
 
     def due(self, now: datetime | None = None) -> ReplicaQuerySet:
         """Pending, with work to do now, and in no worker's hands."""
@@ -77,6 +84,9 @@ class Replica(models.Model):
         MediaFile, on_delete=models.CASCADE, related_name="replicas", db_index=False, verbose_name=_("file")
     )
     target = models.CharField(_("target"), max_length=64, help_text=_('alias in REPLICATOR["TARGETS"]'))
+    node = models.CharField(
+        _("node"), max_length=64, blank=True, default="", help_text=_("whose workers deliver it; empty: any")
+    )
     version = models.UUIDField(_("confirmed version"), null=True, help_text=_("empty: nothing confirmed yet"))
     status = models.CharField(_("status"), max_length=8, choices=Status.choices, default=Status.PENDING)
     since = models.DateTimeField(_("due since"), help_text=_("when the write it waits for was made"))
@@ -109,7 +119,7 @@ class Replica(models.Model):
         ]
         indexes = [
             # Partial, so that a sweep over ten million synced rows costs what it costs over none.
-            models.Index(fields=["target", "due_at"], condition=Q(status="pending"), name="replicator_due"),
+            models.Index(fields=["target", "node", "due_at"], condition=Q(status="pending"), name="replicator_due"),
             models.Index(fields=["target", "since"], condition=Q(status="failed"), name="replicator_failed"),
         ]
 
@@ -145,6 +155,7 @@ class Slot(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     target = models.CharField(_("target"), max_length=64)
+    node = models.CharField(_("node"), max_length=64, blank=True, default="")
     number = models.PositiveSmallIntegerField(_("number"))
     lease = models.UUIDField(_("lease"), null=True)
     lease_until = models.DateTimeField(_("lease ends"), null=True)
@@ -152,7 +163,21 @@ class Slot(models.Model):
     class Meta:
         verbose_name = _("worker slot")
         verbose_name_plural = _("worker slots")
-        constraints = [models.UniqueConstraint(fields=["target", "number"], name="replicator_one_slot")]
+        constraints = [models.UniqueConstraint(fields=["target", "node", "number"], name="replicator_one_slot")]
 
     def __str__(self) -> str:
-        return f"{self.target} #{self.number}"
+        return f"{self.target} #{self.number} {self.node}".strip()
+
+
+class NodeState(models.Model):
+    """When workers of a node, where each has a disk of its own, were last at work."""
+
+    node = models.CharField(_("node"), max_length=64, primary_key=True)
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        verbose_name = _("node")
+        verbose_name_plural = _("nodes")
+
+    def __str__(self) -> str:
+        return self.node

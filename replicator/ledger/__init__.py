@@ -4,8 +4,17 @@ Everything people do in the admin or on the command line, and everything workers
 functions named here. All of them are safe to call twice, and in any order.
 """
 
-from replicator.ledger.leases import Batch, Claim, Lease, Outcome, claim, release, renew, settle
-from replicator.ledger.recording import Write, hold, is_recorded, record, record_changed, record_held, record_new
+from replicator.ledger.leases import Batch, Claim, Lease, Outcome, claim, claim_replicas, release, renew, settle
+from replicator.ledger.recording import (
+    Recorded,
+    Write,
+    hold,
+    is_recorded,
+    record,
+    record_changed,
+    record_held,
+    record_new,
+)
 from replicator.ledger.upkeep import due_targets, hasten, prune, reclass, requeue
 
 __all__ = [
@@ -13,8 +22,10 @@ __all__ = [
     "Claim",
     "Lease",
     "Outcome",
+    "Recorded",
     "Write",
     "claim",
+    "claim_replicas",
     "due_targets",
     "hasten",
     "hold",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-from typing import Any, Literal
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import transaction
 from django.utils import timezone
 
 from replicator.conf import config
 from replicator.ledger import database
+from replicator.ledger.statements import OnConflict, Statements
 from replicator.models import MediaFile, Replica
-
-OnConflict = Literal["replace", "replace if deleted", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,24 @@ class Write:
     version: UUID = field(default_factory=uuid4)
 
 
-def record(write: Write, targets: Sequence[str], *, only_if_free: bool = False) -> bool:
+class Recorded(Enum):
+    """What ``record`` did. True unless it is ``TAKEN``."""
+
+    TAKEN = "another living file has the name"
+    NOTED = "noted"
+    DISTURBED = "noted; and a target that is this node's own media root may yet be sent something older"
+
+    def __bool__(self) -> bool:
+        return self is not Recorded.TAKEN
+
+
+def record(write: Write, targets: Sequence[str], *, only_if_free: bool = False) -> Recorded:
     """Note *write* and one pending replica for each of *targets*, due now. Two statements, one transaction.
 
-    With *only_if_free*, a name that the ledger holds for a living file is left alone: the answer is then False.
+    At a target that is this node's own media root (option ``node``) a file that was saved here is synced at once,
+    unless something that was sent there may still take effect.
+
+    With *only_if_free*, a name that the ledger holds for a living file is left alone: the answer is then ``TAKEN``.
     That is the one place where two web hosts that choose the same name find out. Never touches a lease: a worker
     that is sending an older version finds its ``sent`` emptied when it settles.
 
@@ -47,9 +60,10 @@ def record(write: Write, targets: Sequence[str], *, only_if_free: bool = False) 
     """
     now = timezone.now()
     with transaction.atomic(using=database.alias(), savepoint=False):
-        ids = _upsert_files([write], now, "replace if deleted" if only_if_free else "replace")
-        _upsert_replicas(ids, targets, now)
-    return bool(ids)
+        ids = _upsert_files([write], now, "replace if deleted" if only_if_free else "replace", outdates=targets)
+        home = frozenset() if write.deleted else config().home.intersection(targets)
+        disturbed = _upsert_replicas(ids, targets, now, at_home={ids[0]: write.version} if home and ids else {})
+    return Recorded.TAKEN if not ids else Recorded.DISTURBED if disturbed else Recorded.NOTED
 
 
 def record_new(writes: Sequence[Write], targets: Sequence[str]) -> int:
@@ -118,7 +132,7 @@ def _is_same(write: Write, row: MediaFile | None) -> bool:
 def is_recorded(storage: str, name: str) -> bool:
     """Whether the ledger holds a living file of this name."""
     with database.connection().cursor() as cursor:
-        cursor.execute(_Statements.of(cursor.db).is_recorded, [storage, name])
+        cursor.execute(Statements.of(cursor.db).is_recorded, [storage, name])
         return cursor.fetchone() is not None
 
 
@@ -153,36 +167,69 @@ def _impatient(*, milliseconds: int) -> Iterator[None]:
 
 
 def _upsert_files(
-    writes: Sequence[Write], now: datetime, on_conflict: OnConflict, *, node: str | None = None
+    writes: Sequence[Write],
+    now: datetime,
+    on_conflict: OnConflict,
+    *,
+    node: str | None = None,
+    outdates: Sequence[str] | None = None,
 ) -> list[int]:
-    """Insert or update rows of MediaFile; the ids of those written. *node*: where they arrived; here unless given."""
+    """Insert or update rows of MediaFile; the ids of those written. *node*: where they arrived; here unless given.
+
+    *outdates*: targets of these files; the disk of another node that had the file, and is none of them, is noted to
+    have an older version.
+    """
     if not writes:
         return []
     connection = database.connection()
+    conf = config()
     time = connection.ops.adapt_datetimefield_value(now)
     if node is None:
-        node = config().node
+        node = conf.node
     params: list[Any] = []
     for w in writes:
         version = w.version if connection.features.has_native_uuid_field else w.version.hex
         params += (w.storage, w.name, version, w.deleted, w.size, w.sha256, w.content_type, w.mogile_class)
-        params += (node, time, time)
+        params += (node, "", time, time)
+    up_to_date: list[str] = []
+    if not conf.shared_media and outdates is not None and on_conflict != "skip":
+        up_to_date = ["", node, *sorted({home for target, home in conf.homes.items() if target in outdates})]
+        params += up_to_date
     with connection.cursor() as cursor:
-        cursor.execute(_Statements.of(connection).files(on_conflict, len(writes)), params)
+        cursor.execute(Statements.of(connection).files(on_conflict, len(writes), len(up_to_date)), params)
         return [row[0] for row in cursor.fetchall()]
 
 
-def _upsert_replicas(file_ids: Sequence[int], targets: Sequence[str], now: datetime) -> None:
+def _upsert_replicas(
+    file_ids: Sequence[int],
+    targets: Sequence[str],
+    now: datetime,
+    *,
+    at_home: Mapping[int, UUID] = MappingProxyType({}),
+) -> bool:
+    """Insert or update rows of Replica: pending, due now; synced at once for the versions of files *at_home*, at the
+    targets that are this node's own media root. Whether something that was sent there keeps one of those pending."""
     if not file_ids or not targets:
-        return
+        return False
     connection = database.connection()
+    conf = config()
     time = connection.ops.adapt_datetimefield_value(now)
+    node = "" if conf.shared_media else conf.node
     params: list[Any] = []
     for file_id in file_ids:
         for target in sorted(targets):
-            params += (file_id, target, Replica.Status.PENDING.value, time, time, 0, False, False, "", "")
+            version = at_home.get(file_id) if target in conf.home else None
+            status = Replica.Status.PENDING if version is None else Replica.Status.SYNCED
+            params += (file_id, target, node, status.value, time, time, 0, False, False, "", "")
+            if at_home:
+                native = connection.features.has_native_uuid_field
+                params += (version if version is None or native else version.hex, None if version is None else time)
     with connection.cursor() as cursor:
-        cursor.execute(_Statements.of(connection).replicas(len(file_ids) * len(targets)), params)
+        statement = Statements.of(connection).replicas(len(file_ids) * len(targets), at_home=bool(at_home))
+        cursor.execute(statement, params)
+        if not at_home:
+            return False
+        return any(status != Replica.Status.SYNCED and target in conf.home for target, status in cursor.fetchall())
 
 
 def _insert_synced(file_ids: Sequence[int], target: str, now: datetime) -> None:
@@ -191,77 +238,6 @@ def _insert_synced(file_ids: Sequence[int], target: str, now: datetime) -> None:
         return
     connection = database.connection()
     time = connection.ops.adapt_datetimefield_value(now)
-    values = (target, Replica.Status.SYNCED.value, time, time, time, 0, False, False, "", "")
+    values = (target, Replica.Status.SYNCED.value, time, "", time, time, 0, False, False, "", "")
     with connection.cursor() as cursor:
-        cursor.execute(_Statements.of(connection).synced(len(file_ids)), [*values, *file_ids])
-
-
-class _Statements:
-    """The SQL of recording, made once for each kind of database.
-
-    Written by hand because ``bulk_create`` can neither keep a living row (ON CONFLICT … WHERE) nor, before
-    Django 5.0, say which rows it wrote; and since each save pays for it.
-    """
-
-    FILE = (
-        *("storage", "name", "version", "deleted", "size", "sha256", "content_type", "mogile_class"),
-        *("node", "created_at", "updated_at"),
-    )
-    REPLICA = (
-        *("file_id", "target", "status", "since", "due_at"),
-        *("attempts", "doubt", "provisional", "error_kind", "error_text"),
-    )
-
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self._q = connection.ops.quote_name
-        self.is_recorded = (
-            f"SELECT 1 FROM {self._q(MediaFile._meta.db_table)} "
-            f"WHERE {self._q('storage')} = %s AND {self._q('name')} = %s AND NOT {self._q('deleted')}"
-        )
-
-    @classmethod
-    @cache
-    def _of(cls, vendor: str, alias: str) -> _Statements:
-        return cls(connections[alias])
-
-    @classmethod
-    def of(cls, connection: BaseDatabaseWrapper) -> _Statements:
-        return cls._of(connection.vendor, connection.alias)
-
-    @cache  # noqa: B019  # the instances are few, and live as long as the process
-    def files(self, on_conflict: OnConflict, rows: int) -> str:
-        q = self._q
-        if on_conflict == "skip":
-            action = "DO NOTHING"
-        else:
-            changed = [name for name in self.FILE if name not in ("storage", "name", "created_at")]
-            action = f"DO UPDATE SET {', '.join(f'{q(c)} = EXCLUDED.{q(c)}' for c in changed)}"
-            if on_conflict == "replace if deleted":
-                action += f" WHERE {q(MediaFile._meta.db_table)}.{q('deleted')}"
-        insert = self._insert(MediaFile._meta.db_table, self.FILE, rows)
-        return f"{insert} ON CONFLICT ({q('storage')}, {q('name')}) {action} RETURNING {q('id')}"
-
-    @cache  # noqa: B019  # as above
-    def replicas(self, rows: int) -> str:
-        q = self._q
-        # doubt stays: what was sent earlier may still take effect, so this write's success is provisional again.
-        fresh = [name for name in self.REPLICA if name not in ("file_id", "target", "doubt")]
-        return (
-            f"{self._insert(Replica._meta.db_table, self.REPLICA, rows)} "
-            f"ON CONFLICT ({q('file_id')}, {q('target')}) DO UPDATE SET "
-            f"{', '.join(f'{q(c)} = EXCLUDED.{q(c)}' for c in fresh)}, {q('sent')} = NULL, {q('http_status')} = NULL"
-        )
-
-    @cache  # noqa: B019  # as above
-    def synced(self, files: int) -> str:
-        q = self._q
-        given = ("target", "status", "synced_at", *self.REPLICA[3:])
-        return (
-            f"INSERT INTO {q(Replica._meta.db_table)} ({', '.join(map(q, ('file_id', 'version', *given)))}) "
-            f"SELECT {q('id')}, {q('version')}, {', '.join(['%s'] * len(given))} "
-            f"FROM {q(MediaFile._meta.db_table)} WHERE {q('id')} IN ({', '.join(['%s'] * files)})"
-        )
-
-    def _insert(self, table: str, columns: Sequence[str], rows: int) -> str:
-        values = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * rows)
-        return f"INSERT INTO {self._q(table)} ({', '.join(map(self._q, columns))}) VALUES {values}"
+        cursor.execute(Statements.of(connection).synced(len(file_ids)), [*values, *file_ids])

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from replicator import ledger
 from replicator.errors import Refused
-from replicator.ledger import Outcome, Write
+from replicator.ledger import Outcome, Recorded, Write
 from replicator.models import MediaFile, Replica
 from tests.ledger.rows import claim, row, seconds_until_due, set_row, synced, write
 from tests.ledger.sessions import Session, postgresql_only, wait_until_blocked
@@ -89,7 +89,7 @@ def test_a_write_of_the_same_version_twice_is_as_once() -> None:
 def test_a_living_name_is_not_free() -> None:
     """Two web hosts never take the same name: the second learns of it, and nothing changes."""
     first = write("a.txt")
-    assert ledger.record(Write("default", "a.txt"), ["media1", "media2"], only_if_free=True) is False
+    assert ledger.record(Write("default", "a.txt"), ["media1", "media2"], only_if_free=True) is Recorded.TAKEN
     assert row("a.txt").file.version == first.version
     assert not Replica.objects.filter(target="media2").exists()
     assert ledger.record(Write("other", "a.txt"), ["media1"], only_if_free=True), "another storage's name"
@@ -118,7 +118,7 @@ def test_one_of_many_who_choose_a_name_at_once_gets_it(session: Sessions) -> Non
         def choose(name: str = name, barrier: Barrier = barrier) -> bool:
             connection.ensure_connection()
             barrier.wait(timeout=10)
-            return ledger.record(Write("default", name), ["media1"], only_if_free=True)
+            return bool(ledger.record(Write("default", name), ["media1"], only_if_free=True))
 
         assert sorted(f.result(timeout=20) for f in [s.start(choose) for s in sessions]) == [False] * 3 + [True]
 
