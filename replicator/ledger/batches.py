@@ -28,7 +28,7 @@ UPDATE {_REPLICAS} SET
     provisional = provisional AND lease IS NULL,
     attempts = attempts + CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
     attempted_at = %(now)s
-WHERE @AMONG_IDS@ AND target = %(target)s AND status = 'pending' AND due_at <= %(now)s
+WHERE @AMONG_IDS@ AND status = 'pending' AND due_at <= %(now)s
     AND (lease IS NULL OR lease_until <= %(now)s)
 """
 
@@ -64,9 +64,9 @@ _AMONG_IDS = {
 }
 
 
-def take(target: str, ids: list[int], *, token: UUID, now: datetime, until: datetime) -> None:
+def take(ids: list[int], *, token: UUID, now: datetime, until: datetime) -> None:
     """Put a lease on those of *ids* that are still due, and note the version to send."""
-    _execute(_TAKE, {"target": target, "ids": ids, "token": token, "now": now, "until": until})
+    _execute(_TAKE, {"ids": ids, "token": token, "now": now, "until": until})
 
 
 def succeed(ids: list[int], *, token: UUID, now: datetime, window_ends: datetime) -> None:

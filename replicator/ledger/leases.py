@@ -21,7 +21,7 @@ from django.utils import timezone
 from replicator.conf import config
 from replicator.errors import DeliveryError, Refused
 from replicator.ledger import batches, database
-from replicator.models import Replica
+from replicator.models import Replica, ReplicaQuerySet
 from replicator.retry import delay_seconds, is_too_old
 
 Status = Replica.Status
@@ -102,19 +102,28 @@ def claim(target: str, limit: int, *, storage: str | None = None) -> Batch:
 
     Taking over an ended lease makes a replica doubtful: what its last holder sent may still take effect.
     """
+    due = Replica.objects.using(database.alias()).at(target).order_by("due_at")
+    if storage is not None:
+        due = due.filter(file__storage=storage)
+    return _claim(due, limit)
+
+
+def claim_replicas(ids: Sequence[int]) -> Batch:
+    """Take those of the replicas *ids*, at whatever targets, that are due. One short transaction."""
+    return _claim(Replica.objects.using(database.alias()).filter(pk__in=ids), len(ids))
+
+
+def _claim(chosen: ReplicaQuerySet, limit: int) -> Batch:
     conf = config()
     lease = Lease.start(conf.lease_seconds)
     now = timezone.now()
     rows = Replica.objects.using(database.alias())
     with transaction.atomic(using=database.alias()):
-        due = rows.due(now).at(target).order_by("due_at")
-        if storage is not None:
-            due = due.filter(file__storage=storage)
-        ids = list(database.skip_locked(due).values_list("pk", flat=True)[:limit])
+        ids = list(database.skip_locked(chosen.due(now)).values_list("pk", flat=True)[:limit])
         if not ids:
             return Batch(lease, [])
         until = now + timedelta(seconds=conf.lease_seconds)
-        batches.take(target, ids, token=lease.token, now=now, until=until)
+        batches.take(ids, token=lease.token, now=now, until=until)
         # A file whose version is not the one just noted has a writer between; that writer's commit wakes us again.
         taken = rows.filter(batches.among(ids), lease=lease.token, file__version=F("sent")).order_by("due_at")
         claims = [
