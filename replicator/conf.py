@@ -14,10 +14,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from replicator import ancestors
+
 DAY = 24 * 3600.0
-#: What the ancestors' settings become a target of.
-MOGILEFS = "replicator.targets.mogilefs.MogileFSTarget"
-_MOGILEFS = ("MOGILEFS_DOMAIN", "MOGILEFS_TRACKERS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,11 @@ class Config:
     """The location where nginx fetches files from storage nodes itself; empty: they are sent through Django."""
     x_reproxy_cache_for: float = 0.0
     """How long Perlbal remembers where a file is; 0: it asks each time."""
+
+    @property
+    def deliverer(self) -> str:
+        """The node whose workers deliver what is recorded here; empty: any node's, since all have the file."""
+        return "" if self.shared_media else self.node
 
     @cached_property
     def home(self) -> frozenset[str]:
@@ -192,68 +196,22 @@ def _target_problems(targets: object) -> Iterator[Problem]:
                 )
 
 
-def mogilefs_problems() -> Iterator[Problem]:
-    """Everything wrong with ``MOGILEFS_DOMAIN`` and ``MOGILEFS_TRACKERS``, where they are set."""
-    domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
-    if trackers and (
-        not isinstance(trackers, list | tuple) or not all(isinstance(tracker, str) for tracker in trackers)
-    ):
-        yield Problem("MOGILEFS_TRACKERS is no list of addresses.", 'Write MOGILEFS_TRACKERS = ["10.0.0.5:7001"].')
-    elif domain is not None and not isinstance(domain, str):
-        yield Problem(f"MOGILEFS_DOMAIN is {domain!r}.", 'Write MOGILEFS_DOMAIN = "production".')
-    elif bool(domain) != bool(trackers):
-        missing = "MOGILEFS_TRACKERS" if domain else "MOGILEFS_DOMAIN"
-        yield Problem(
-            f"{missing} is not set, and the other of the two is.",
-            'Write MOGILEFS_DOMAIN = "production" and MOGILEFS_TRACKERS = ["10.0.0.5:7001"].',
-        )
-    elif domain and not _mogilefs_named() and "mogilefs" in _named():
-        yield Problem(
-            'MOGILEFS_DOMAIN stands for a target "mogilefs", and REPLICATOR["TARGETS"] has another of this name.',
-            'Give that one another alias in REPLICATOR["TARGETS"].',
-        )
-
-
-def mogilefs_ignored() -> str:
-    """The alias in ``TARGETS`` that is used instead of what the two settings say, if it differs."""
-    domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
-    for alias, entry in _mogilefs_named().items():
-        options = entry.get("OPTIONS", {})
-        if domain and (options.get("domain"), [*options.get("trackers", ())]) != (domain, [*(trackers or ())]):
-            return alias
-    return ""
-
-
-def mogilefs_target() -> dict[str, TargetConf]:
-    """The target that ``MOGILEFS_DOMAIN`` and ``MOGILEFS_TRACKERS`` stand for, unless ``TARGETS`` has one."""
-    domain, trackers = (getattr(django_settings, name, None) for name in _MOGILEFS)
-    if not (domain and trackers) or _mogilefs_named():
-        return {}
-    return {"mogilefs": TargetConf(MOGILEFS, {"domain": domain, "trackers": list(trackers)})}
-
-
-def _named() -> Mapping[str, Mapping[str, Any]]:
-    targets: Mapping[str, Mapping[str, Any]] = getattr(django_settings, "REPLICATOR", {}).get("TARGETS", {})
-    return targets
-
-
-def _mogilefs_named() -> dict[str, Mapping[str, Any]]:
-    """Those of ``TARGETS`` that are MogileFS."""
-    return {alias: entry for alias, entry in _named().items() if entry.get("BACKEND") == MOGILEFS}
+def ancestors_problems() -> Iterator[Problem]:
+    """Everything wrong with the settings of django_dust, django-resto and the MogileFS storages."""
+    yield from (Problem(message, hint) for message, hint in ancestors.problems())
 
 
 @cache
 def config() -> Config:
     """The project's settings. Raises ``ImproperlyConfigured`` with what to write instead."""
     raw = getattr(django_settings, "REPLICATOR", {})
-    for problem in (*problems(raw), *mogilefs_problems(), *serving_problems()):
+    for problem in (*problems(raw), *ancestors_problems(), *serving_problems()):
         raise ImproperlyConfigured(f"{problem.message} {problem.hint}")
     values: dict[str, Any] = {key.lower(): value for key, value in raw.items()}
-    named = {
+    values["targets"] = {
         alias: TargetConf(entry["BACKEND"], entry.get("OPTIONS", {}))
-        for alias, entry in values.get("targets", {}).items()
+        for alias, entry in {**values.get("targets", {}), **ancestors.targets()}.items()
     }
-    values["targets"] = named | mogilefs_target()
     values["node"] = values.get("node") or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()[:64])
     return Config(**values)
 
@@ -279,7 +237,7 @@ def serving_problems() -> Iterator[Problem]:
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting in ("REPLICATOR", "SERVE_WITH_PERLBAL") or setting in _MOGILEFS:
+    if setting in ("REPLICATOR", "SERVE_WITH_PERLBAL", "MEDIA_URL") or setting in ancestors.ALL:
         config.cache_clear()
 
 

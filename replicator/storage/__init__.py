@@ -1,10 +1,12 @@
 """The storages that a project names in its settings."""
 
+from replicator.storage.distributed import DistributedStorage
 from replicator.storage.mogilefs import MogileFSStorage
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
 from replicator.storage.static import ReplicatedManifestStaticFilesStorage, ReplicatedStaticFilesStorage
 
 __all__ = [
+    "DistributedStorage",
     "MogileFSStorage",
     "ReplicatedManifestStaticFilesStorage",
     "ReplicatedStaticFilesStorage",

@@ -11,7 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files import File
 from django.utils.deconstruct import deconstructible
 
-from replicator.conf import MOGILEFS, config, media_url
+from replicator.ancestors import MOGILEFS
+from replicator.conf import config, media_url
 from replicator.ledger.database import alias as database_alias
 from replicator.models import MediaFile
 from replicator.storage.reading import fetch, stat

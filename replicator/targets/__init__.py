@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from replicator import ancestors
 from replicator.conf import config, nearest
 from replicator.targets.base import Target
 
@@ -50,7 +51,7 @@ def _refuse_unknown_options(where: str, backend: type[Target], options: dict[str
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting in ("REPLICATOR", "STORAGES", "MEDIA_URL") or setting.startswith("MOGILEFS_"):
+    if setting in ("REPLICATOR", "STORAGES", "MEDIA_URL", "MOGILEFS_MEDIA_URL") or setting in ancestors.ALL:
         get_target.cache_clear()
 
 
