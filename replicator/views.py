@@ -1,10 +1,12 @@
-"""The view that serves files."""
+"""The views that serve files."""
 
 from __future__ import annotations
 
 import inspect
 import mimetypes
 import posixpath
+import re
+import time
 from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
@@ -14,13 +16,16 @@ from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
+from replicator import signing
 from replicator.serving.answers import answer
-from replicator.serving.places import Place, place_of, record_of
+from replicator.serving.places import Place, Record, place_of, protected_place, record_of
 from replicator.serving.sources import sources_of
 
 #: Whether who sent this request may read the file of this storage (its alias in STORAGES) and name.
 Permission = Callable[[HttpRequest, str, str], bool]
 
+#: Seconds since the epoch, and no more of them than a date has.
+_DIGITS = re.compile(r"[0-9]{1,12}")
 #: What names ending in ``.gz`` and the like are: a browser told of a Content-Encoding would unpack them.
 _PACKED = {
     "br": "application/x-brotli",
@@ -58,13 +63,8 @@ def serve_mogilefs_file(
         raise Http404("There is no such file.")
     if permission is not None and not _is_allowed(permission, request, place):
         raise PermissionDenied
-    record = record_of(place)
-    if record is not None and record.deleted:
-        raise Http404("There is no such file.")
-    headers = {
-        "Content-Type": _content_type(place, record.content_type if record is not None else ""),
-        "X-Content-Type-Options": "nosniff",
-    }
+    record = _living(place)
+    headers = {"Content-Type": _content_type(place, record), "X-Content-Type-Options": "nosniff"}
     disposition = content_disposition_header(
         as_attachment, filename or (posixpath.basename(place.name) if as_attachment else "")
     )
@@ -74,6 +74,53 @@ def serve_mogilefs_file(
         # Asked for again each time: who may read it can change, and so can who sits at the browser.
         headers["Cache-Control"] = "private, no-cache"
     return answer(request, sources_of(place, record), headers, for_all=for_everyone and permission is None)
+
+
+@transaction.non_atomic_requests
+@require_safe
+def serve_protected_file(
+    request: HttpRequest, name: str, *, alias: str, permission: Permission | None = None
+) -> HttpResponseBase:
+    """Send the file *name* of the ``ProtectedStorage`` *alias* to who has a link of its ``url()`` that has not ended:
+    from the storage's targets that are MogileFS, the local copy, or any other target that holds this version.
+
+    *permission*: asked once the link is known to be good; 403 if it says no. 403 too for a link that was changed,
+    that has ended, or that was made for another file or storage, whether there is such a file or not.
+
+    Else as ``serve_mogilefs_file``.
+    """
+    found = protected_place(alias, name)
+    expires, signed = request.GET.get("expires", ""), request.GET.get("signature", "")
+    if found is None or not _DIGITS.fullmatch(expires):
+        raise PermissionDenied("This is no link to a file.")
+    storage, place = found
+    if not signing.is_signed(signed, alias, name, int(expires), storage.keys):
+        raise PermissionDenied("This link was not made here, or for another file.")
+    if int(expires) <= time.time():
+        raise PermissionDenied("This link has ended.")
+    if permission is not None and not _is_allowed(permission, request, place):
+        raise PermissionDenied
+    record = _living(place)
+    content_type = _content_type(place, record)
+    headers = {
+        "Content-Type": content_type,
+        "X-Content-Type-Options": "nosniff",
+        # A page among the files would tell others the link that it was reached by.
+        "Referrer-Policy": "no-referrer",
+        # Asked for again each time, which costs a 304: what a browser keeps is not shown once its link has ended.
+        "Cache-Control": "private, no-cache",
+    }
+    if disposition := storage.disposition(name, content_type):
+        headers["Content-Disposition"] = disposition
+    return answer(request, sources_of(place, record), headers, for_all=False)
+
+
+def _living(place: Place) -> Record | None:
+    """What the ledger knows of it, if it does. Raises ``Http404`` for a file that was deleted."""
+    record = record_of(place)
+    if record is not None and record.deleted:
+        raise Http404("There is no such file.")
+    return record
 
 
 def _is_allowed(permission: Permission, request: HttpRequest, place: Place) -> bool:
@@ -88,8 +135,8 @@ def _is_allowed(permission: Permission, request: HttpRequest, place: Place) -> b
     )
 
 
-def _content_type(place: Place, recorded: str) -> str:
+def _content_type(place: Place, record: Record | None) -> str:
     guessed, packed = mimetypes.guess_type(place.name)
     if packed:
         return _PACKED.get(packed, "application/octet-stream")
-    return recorded or guessed or "application/octet-stream"
+    return (record.content_type if record is not None else "") or guessed or "application/octet-stream"

@@ -1,11 +1,14 @@
-"""Having the server in front, Perlbal or nginx, fetch a file from the storage nodes itself."""
+"""Having the server in front send a file itself: from the storage nodes, or from this machine's disk."""
 
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 from replicator.conf import config, serve_with_perlbal
-from replicator.serving.sources import Facts, Source
+from replicator.serving.places import Place
+from replicator.serving.sources import Facts, Here, Source
+from replicator.storage import ProtectedStorage
 
 #: What storage nodes' URLs look like. Anything else is not put into a header, nor into nginx's proxy_pass.
 _URL = re.compile(r"http://([\w.-]+(?::[0-9]+)?)(/[\w./-]+)", re.ASCII)
@@ -18,6 +21,12 @@ def instructions(source: Source, facts: Facts, *, whole: bool, for_all: bool) ->
 
     *whole*: no part of it is asked for. *for_all*: whoever asks next for this URL may have the same answer.
     """
+    if isinstance(source, Here):
+        fields = _for_local(source.place)
+        if fields:
+            # The server in front can't know of which version the file is.
+            source.live_url()
+        return fields
     if serve_with_perlbal():
         urls = [url for url in source.urls() if _URL.fullmatch(url)]
         return _for_perlbal(urls, facts, whole=whole, for_all=for_all) if urls else {}
@@ -25,6 +34,16 @@ def instructions(source: Source, facts: Facts, *, whole: bool, for_all: bool) ->
         # It can be told one place only, and a tracker's paths can be dead.
         match = _URL.fullmatch(source.live_url())
         return {"X-Accel-Redirect": f"{prefix}{match[1]}{match[2]}"} if match else {}
+    return {}
+
+
+def _for_local(place: Place) -> dict[str, str]:
+    storage = place.storage
+    if isinstance(storage, ProtectedStorage):
+        if storage.x_accel_redirect:
+            return {"X-Accel-Redirect": storage.x_accel_redirect + quote(place.name)}
+        if storage.x_sendfile:
+            return {"X-Sendfile": quote(storage.path(place.name))}
     return {}
 
 

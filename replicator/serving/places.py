@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from django.core.files.storage import storages
 from django.db.models import Exists, FilteredRelation, OuterRef, Q
 
 from replicator.conf import media_url
 from replicator.errors import Refused
 from replicator.ledger.database import alias as database_alias
 from replicator.models import MediaFile, TargetState
-from replicator.storage import ReplicatedStorage, replicated_storages
+from replicator.storage import ProtectedStorage, ReplicatedStorage, replicated_storages
 from replicator.storage.reading import target_file
 from replicator.targets import get_target
-from replicator.targets.base import TargetFile, safe_name, url_path
+from replicator.targets.base import Target, TargetFile, safe_name, url_path
 from replicator.targets.mogilefs import MogileFSTarget
 
 
@@ -28,10 +30,12 @@ class Place:
     name: str
 
     @property
-    def targets(self) -> list[MogileFSTarget]:
-        """Those of the storage's targets that a view can read from, in its order."""
+    def targets(self) -> list[Target]:
+        """Those of the storage's targets that the view reads from, in its order."""
         targets = map(get_target, self.storage.targets)
-        return [target for target in targets if isinstance(target, MogileFSTarget)]
+        # Browsers read from other kinds themselves; but what is private must not be had there without a link.
+        everywhere = isinstance(self.storage, ProtectedStorage)
+        return [target for target in targets if everywhere or isinstance(target, MogileFSTarget)]
 
     @property
     def target_file(self) -> TargetFile:
@@ -65,7 +69,7 @@ class Record:
 
 def place_of(key: str) -> Place | None:
     """The place that *key*, a path below ``MOGILEFS_MEDIA_URL``, names: in the storage whose ``base_url`` is the
-    longest beginning of it. None if no storage can have such a file."""
+    longest beginning of it. None if no storage can have such a file, or one whose links are signed."""
     if key.startswith("/"):
         # That of a storage outside, whose files are not below this URL: it may have a view that asks who comes.
         return None
@@ -80,15 +84,29 @@ def place_of(key: str) -> Place | None:
         return None
     prefix, storage = found
     name = key.removeprefix(prefix)
-    try:
-        safe_name(name)
-        name.encode()
-    except (Refused, UnicodeEncodeError):
+    if isinstance(storage, ProtectedStorage) or not _is_name(name):
         return None
     return Place(storage, name)
 
 
-def down_among(targets: Iterable[MogileFSTarget]) -> set[str]:
+def protected_place(alias: str, name: str) -> tuple[ProtectedStorage, Place] | None:
+    """The file that a signed link to the storage *alias* names; None if no such storage can have it."""
+    storage: Any = storages[alias]
+    if not isinstance(storage, ProtectedStorage) or not _is_name(name):
+        return None
+    return storage, Place(storage, name)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        safe_name(name)
+        name.encode()
+    except (Refused, UnicodeEncodeError):
+        return False
+    return True
+
+
+def down_among(targets: Iterable[Target]) -> set[str]:
     """The aliases of those that are marked down."""
     aliases = [target.alias for target in targets]
     states = TargetState.objects.using(database_alias()).filter(target__in=aliases, state=TargetState.State.DOWN)

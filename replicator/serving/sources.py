@@ -1,4 +1,4 @@
-"""Where a file's bytes can be had: at MogileFS's storage nodes, or here."""
+"""Where a file's bytes can be had: at MogileFS's storage nodes, here, or at another target."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
-from replicator.errors import Refused, Unavailable
+from replicator.errors import DeliveryError, Refused, Unavailable
 from replicator.serving.places import Place, Record, down_among
-from replicator.targets.base import Reader
+from replicator.targets.base import Reader, Target
+from replicator.targets.http import PIECE
 from replicator.targets.mogilefs import MogileFSTarget
 
 #: How long the trackers of a target that is marked down are waited for: promise 7.
@@ -59,18 +60,19 @@ class Source(Protocol):
 
 def sources_of(place: Place, record: Record | None) -> Iterator[Source]:
     """Where to look for a file that was not deleted, in this order. Asks no target."""
-    targets = place.targets
+    nodes = [target for target in place.targets if isinstance(target, MogileFSTarget)]
     if record is None:
         # Files from before the ledger. What is here under this name may be anything: a save that is not committed.
-        down = down_among(targets)
-        yield from (AtNodes(place, target, down=target.alias in down) for target in targets)
+        down = down_among(nodes)
+        yield from (AtNodes(place, target, down=target.alias in down) for target in nodes)
         return
     # One that is down, or said nothing of late, comes last: asking it can take a time-out.
-    sure = [target for target in targets if (it := record.at.get(target.alias)) and it.confirmed and not it.down]
+    sure = [target for target in nodes if (it := record.at.get(target.alias)) and it.confirmed and not it.down]
     first = [target for target in sure if not target.is_silent]
     yield from (AtNodes(place, target, record) for target in first)
     yield Here(place, record)
-    yield from (AtNodes(place, target, record) for target in targets if target not in first)
+    yield from (AtTarget(place, target, record) for target in place.targets if target not in nodes)
+    yield from (AtNodes(place, target, record) for target in nodes if target not in first)
 
 
 class AtNodes:
@@ -159,6 +161,7 @@ class Here:
     """The local file, if it is the version that the ledger names."""
 
     def __init__(self, place: Place, record: Record) -> None:
+        self.place = place
         self._path = place.storage.path(place.name)
         self._record = record
 
@@ -187,6 +190,53 @@ class Here:
                 raise FileNotFoundError(self._path)
             file.seek(start)
             yield file
+
+
+class AtTarget:
+    """The copy at a target that is no MogileFS: through this process, whoever asks."""
+
+    def __init__(self, place: Place, target: Target, record: Record) -> None:
+        self._target = target
+        self._file = place.target_file
+        self._record = record
+        self._holding = record.at.get(target.alias)
+
+    def facts(self) -> Facts:
+        if self._holding is None or not self._holding.confirmed:
+            raise Unavailable(f"it is not at {self._target.alias} yet")
+        if self._holding.down:
+            # Promise 7: it would be waited for.
+            raise NoCopy(f"{self._target.alias} is marked down")
+        return Facts.of(self._record)
+
+    def urls(self) -> Sequence[str]:
+        return ()
+
+    def live_url(self) -> str:
+        with self._reading():
+            found = self._target.stat(self._file)
+            if found is None or found.size != self._record.size:
+                raise Unavailable(f"{self._target.alias} has lost it, or has another version of it")
+        return ""
+
+    @contextmanager
+    def open(self, start: int = 0, stop: int | None = None) -> Iterator[Reader]:
+        with self._reading(), self._target.open(self._file) as reader:
+            # The contract of targets knows no parts.
+            while start:
+                data = reader.read(min(PIECE, start))
+                if not data:
+                    raise Unavailable(f"{self._target.alias} has another version of it")
+                start -= len(data)
+            yield reader
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """It has the file, says the ledger: whatever keeps it from being read, is no 404."""
+        try:
+            yield
+        except (DeliveryError, FileNotFoundError) as error:
+            raise NoCopy(f"{self._target.alias}: {error}") from error
 
 
 #: By what changes when a file does.

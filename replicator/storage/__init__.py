@@ -2,12 +2,14 @@
 
 from replicator.storage.distributed import DistributedStorage
 from replicator.storage.mogilefs import MogileFSStorage
+from replicator.storage.protected import ProtectedStorage
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
 from replicator.storage.static import ReplicatedManifestStaticFilesStorage, ReplicatedStaticFilesStorage
 
 __all__ = [
     "DistributedStorage",
     "MogileFSStorage",
+    "ProtectedStorage",
     "ReplicatedManifestStaticFilesStorage",
     "ReplicatedStaticFilesStorage",
     "ReplicatedStorage",

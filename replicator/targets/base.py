@@ -135,6 +135,13 @@ class Target(ABC):
         """
         raise NotImplementedError
 
+    def signed_url(self, file: TargetFile, seconds: int, *, disposition: str = "") -> str:
+        """A URL with which anybody can GET the file, for so many seconds; empty if this kind has none. No network.
+
+        *disposition*: what the answer's ``Content-Disposition`` is to say, if anything.
+        """
+        return ""
+
     @abstractmethod
     def probe(self) -> None:
         """Return if the target is up. Quick: a few seconds at most; leaves nothing behind."""

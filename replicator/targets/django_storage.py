@@ -46,6 +46,8 @@ class Place(Protocol):
 
     def open(self, name: str) -> AbstractContextManager[Reader]: ...
 
+    def signed_url(self, name: str, seconds: int, disposition: str) -> str: ...
+
     def probe(self, name: str) -> None: ...
 
     def address(self, name: str) -> str: ...
@@ -118,6 +120,10 @@ class StorageTarget(Target):
 
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self._place.open(self.name_of(file))
+
+    def signed_url(self, file: TargetFile, seconds: int, *, disposition: str = "") -> str:
+        """Of S3 only."""
+        return self._place.signed_url(self.name_of(file), seconds, disposition)
 
     def probe(self) -> None:
         """Return if the storage answers; S3 within 3 seconds."""

@@ -21,6 +21,7 @@ from replicator.errors import Corrupt, DeliveryError, Refused
 from replicator.targets.base import Content, Reader, Stat, TargetFile
 from replicator.targets.httpanswer import Patience
 from replicator.targets.s3errors import EXPECTED, code_of, failure, is_absent
+from replicator.targets.s3signing import Links
 from replicator.targets.s3upload import Body, md5_of, whole
 from replicator.targets.storageerrors import SortedReader
 
@@ -69,6 +70,7 @@ class Bucket:
         self._connections = connections
         self._lock = threading.Lock()
         self._clients: dict[bool, Any] = {}
+        self._links = Links(make_storage)
 
     def put(self, name: str, file: TargetFile, content: Content) -> None:
         key = self._key(name)
@@ -123,6 +125,9 @@ class Bucket:
             )
         finally:
             stream.close()
+
+    def signed_url(self, name: str, seconds: int, disposition: str) -> str:
+        return self._links.make(name, self._key(name), seconds, disposition, self._where)
 
     def probe(self, name: str) -> None:
         """Return if it answers, and knows the bucket and us. *name*: one that no file has."""

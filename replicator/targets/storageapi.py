@@ -80,6 +80,10 @@ class AnyStorage:
         with stream:
             yield reader(stream, what)
 
+    def signed_url(self, name: str, seconds: int, disposition: str) -> str:
+        """None: what its class does with contents may have to be undone."""
+        return ""
+
     def probe(self, name: str) -> None:
         """Return if it answers whether there is a file of this *name*; its own time limits count."""
         with sorting("probe"):

@@ -79,6 +79,10 @@ class Folder:
         with stream:
             yield reader(stream, what)
 
+    def signed_url(self, name: str, seconds: int, disposition: str) -> str:
+        """None: a folder has no URL."""
+        return ""
+
     def probe(self, name: str) -> None:
         """*name* is not used: that the folder can be written to is seen without a file."""
         with sorting("probe"):
