@@ -2,6 +2,7 @@
 
 from replicator.storage.distributed import DistributedStorage
 from replicator.storage.mogilefs import MogileFSStorage
+from replicator.storage.prefixed import PrefixedStorage
 from replicator.storage.protected import ProtectedStorage
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
 from replicator.storage.static import ReplicatedManifestStaticFilesStorage, ReplicatedStaticFilesStorage
@@ -9,6 +10,7 @@ from replicator.storage.static import ReplicatedManifestStaticFilesStorage, Repl
 __all__ = [
     "DistributedStorage",
     "MogileFSStorage",
+    "PrefixedStorage",
     "ProtectedStorage",
     "ReplicatedManifestStaticFilesStorage",
     "ReplicatedStaticFilesStorage",

@@ -1,14 +1,23 @@
-"""Whether a storage is what its alias in STORAGES is: workers find its files through that alias."""
+"""Which storage a file belongs to: workers find it through one alias, and no other storage may write it."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from django.core.files.storage import InvalidStorageError, storages
+from django.core.signals import setting_changed
+
+from replicator.targets.storageentries import sources
 
 if TYPE_CHECKING:
     from replicator.storage.replicated import ReplicatedStorage
+
+
+#: Settings that say where storages are.
+_PLACES = {"STORAGES", "DEFAULT_FILE_STORAGE", "STATICFILES_STORAGE", "MEDIA_ROOT", "STATIC_ROOT"}
 
 
 def problem(storage: ReplicatedStorage, kind: type[ReplicatedStorage]) -> str:
@@ -33,3 +42,30 @@ def problem(storage: ReplicatedStorage, kind: type[ReplicatedStorage]) -> str:
     else:
         return ""
     return f"{said}: {write} an entry of STORAGES with this {differs}"
+
+
+@cache
+def nested(alias: str, location: str) -> Mapping[str, str]:
+    """The folders of the storage *alias*, at *location*, that are other replicated storages': name → their alias.
+
+    What is in them is recorded as theirs alone: of two rows for one place, the last write would not win.
+    """
+    found: dict[str, str] = {}
+    for _, other, _ in sources():
+        its: Any = other
+        if its.alias == alias or not its.location:
+            continue
+        # A folder may be inside by its name, and by a link be elsewhere; or the other way round.
+        for resolve in (os.path.realpath, os.path.abspath):
+            way = os.path.relpath(resolve(its.location), resolve(location))
+            if way.partition("/")[0] not in (".", ".."):
+                found[way] = its.alias
+    return found
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in _PLACES:
+        nested.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="replicator.storage.belonging")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import FileSystemStorage
 
 from replicator import local
 from replicator.errors import Refused
+from replicator.storage.belonging import nested
 from replicator.targets.base import safe_name
+
+if TYPE_CHECKING:
+    from replicator.storage.replicated import ReplicatedStorage
 
 #: What a PostgreSQL index and most servers take; bytes.
 LONGEST_NAME = 1024
@@ -34,3 +39,22 @@ def cleaned(storage: FileSystemStorage, name: str) -> str:
     except UnicodeEncodeError as error:
         raise SuspiciousFileOperation(f"{name!r} is not UTF-8: rename the file") from error
     return relative
+
+
+def owned(storage: ReplicatedStorage, name: str) -> str:
+    """*name*, cleaned, to be written or deleted. Raises ``SuspiciousFileOperation`` for another storage's, too."""
+    name = cleaned(storage, name)
+    folders = nested(storage.alias, storage.location)
+    if not folders:
+        return name
+    if name in folders:
+        raise SuspiciousFileOperation(f"{name!r} is the folder of the storage {folders[name]!r}: choose another name")
+    end = name.rfind("/")
+    while end > 0:
+        if alias := folders.get(name[:end]):
+            raise SuspiciousFileOperation(
+                f"{name!r} is in the folder of the storage {alias!r}: "
+                f"write it there, as storages[{alias!r}] and the name {name[end + 1 :]!r}"
+            )
+        end = name.rfind("/", 0, end)
+    return name

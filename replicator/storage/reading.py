@@ -14,6 +14,7 @@ from django.core.files.storage import FileSystemStorage
 from replicator import ledger, local
 from replicator.errors import Corrupt, DeliveryError
 from replicator.models import MediaFile
+from replicator.storage.belonging import nested
 from replicator.storage.names import cleaned
 from replicator.storage.transactions import deletes
 from replicator.targets import get_target
@@ -42,6 +43,8 @@ class Reading(FileSystemStorage):
         name = cleaned(self, name)
         if deletes(self.alias, name):
             return False
+        if name in nested(self.alias, self.location):
+            return True  # a folder, even before anything was saved to it
         return super().exists(name) or ledger.is_recorded(self.alias, name)
 
     def listdir(self, path: str) -> tuple[list[str], list[str]]:

@@ -28,7 +28,7 @@ from replicator.conf import config, nearest
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
 from replicator.storage.belonging import problem
-from replicator.storage.names import cleaned
+from replicator.storage.names import cleaned, owned
 from replicator.storage.options import check_copies, check_source, folder
 from replicator.storage.reading import Reading
 from replicator.storage.transactions import LocalChange, deletes, on_commit
@@ -126,12 +126,12 @@ class ReplicatedStorage(Reading):
         if not hasattr(content, "chunks"):
             content = File(content, name)
         validate_file_name(name, allow_relative_path=True)
-        name = self._cleaned(self.get_available_name(name, max_length=max_length))
+        name = owned(self, self.get_available_name(name, max_length=max_length))
         return self._write(name, content, max_length, replace=self._allow_overwrite)
 
     def replace(self, name: str, content: File[Any]) -> str:
         """Write *content* under exactly *name*, whatever was there."""
-        return self._write(self._cleaned(name), content, None, replace=True)
+        return self._write(owned(self, name), content, None, replace=True)
 
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
         self._check_belonging()
@@ -194,7 +194,7 @@ class ReplicatedStorage(Reading):
         """
         if not name:
             raise ValueError("The name must be given to delete().")
-        name = self._cleaned(name)
+        name = owned(self, name)
         self._check_belonging()
         place = Path(self.path(name))
         if place.is_dir() and not place.is_symlink():

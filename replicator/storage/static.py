@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files import File
 
 from replicator import delivery
+from replicator.storage.belonging import nested
 from replicator.storage.collecting import Run
+from replicator.storage.names import owned
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.storage.transactions import deletes
 from replicator.waiting import Awaited, Left, NotSynced, report, wait
@@ -61,11 +64,17 @@ class ReplicatedStaticFilesStorage(ReplicatedStorage, StaticFilesStorage):
             return False
         return StaticFilesStorage.exists(self, name)
 
+    def listdir(self, path: str) -> tuple[list[str], list[str]]:
+        """What ``collectstatic --clear`` would delete: not what is another storage's."""
+        folders, files = super().listdir(path)
+        others = nested(self.alias, self.location)
+        return [folder for folder in folders if posixpath.normpath(posixpath.join(path, folder)) not in others], files
+
     def delete(self, name: str) -> None:
         if self._run is None:
             super().delete(name)
         else:
-            self._run.delete(self._cleaned(name))
+            self._run.delete(owned(self, name))
 
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
         if self._run is None:
