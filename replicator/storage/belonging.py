@@ -13,6 +13,7 @@ from django.core.signals import setting_changed
 from replicator.targets.storageentries import sources
 
 if TYPE_CHECKING:
+    from replicator.storage.reading import Reading
     from replicator.storage.replicated import ReplicatedStorage
 
 
@@ -44,12 +45,16 @@ def problem(storage: ReplicatedStorage, kind: type[ReplicatedStorage]) -> str:
     return f"{said}: {write} an entry of STORAGES with this {differs}"
 
 
-@cache
-def nested(alias: str, location: str) -> Mapping[str, str]:
-    """The folders of the storage *alias*, at *location*, that are other replicated storages': name → their alias.
+def nested(storage: Reading) -> Mapping[str, str]:
+    """The folders in a storage's own that are other replicated storages': their names in it → their aliases.
 
     What is in them is recorded as theirs alone: of two rows for one place, the last write would not win.
     """
+    return _nested(storage.alias, os.fspath(storage.location))
+
+
+@cache
+def _nested(alias: str, location: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for _, other, _ in sources():
         its: Any = other
@@ -65,7 +70,7 @@ def nested(alias: str, location: str) -> Mapping[str, str]:
 
 def _forget(*, setting: str, **_: object) -> None:
     if setting in _PLACES:
-        nested.cache_clear()
+        _nested.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="replicator.storage.belonging")

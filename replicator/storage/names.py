@@ -44,7 +44,7 @@ def cleaned(storage: FileSystemStorage, name: str) -> str:
 def owned(storage: ReplicatedStorage, name: str) -> str:
     """*name*, cleaned, to be written or deleted. Raises ``SuspiciousFileOperation`` for another storage's, too."""
     name = cleaned(storage, name)
-    folders = nested(storage.alias, storage.location)
+    folders = nested(storage)
     if not folders:
         return name
     if name in folders:

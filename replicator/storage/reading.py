@@ -43,7 +43,7 @@ class Reading(FileSystemStorage):
         name = cleaned(self, name)
         if deletes(self.alias, name):
             return False
-        if name in nested(self.alias, self.location):
+        if name in nested(self):
             return True  # a folder, even before anything was saved to it
         return super().exists(name) or ledger.is_recorded(self.alias, name)
 

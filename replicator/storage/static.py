@@ -67,7 +67,7 @@ class ReplicatedStaticFilesStorage(ReplicatedStorage, StaticFilesStorage):
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
         """What ``collectstatic --clear`` would delete: not what is another storage's."""
         folders, files = super().listdir(path)
-        others = nested(self.alias, self.location)
+        others = nested(self)
         return [folder for folder in folders if posixpath.normpath(posixpath.join(path, folder)) not in others], files
 
     def delete(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -11,8 +12,12 @@ from typing import ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
 from django.core.checks import CheckMessage
+from django.utils.encoding import filepath_to_uri
 
 from replicator.errors import Refused
+
+#: What RFC 3986 has no place for: who needs such a character writes it percent-encoded.
+_NOT_IN_URLS = re.compile(r"[^!#-;=?-\[\]_a-z~]")
 
 
 def always() -> None:
@@ -89,12 +94,14 @@ class Target(ABC):
     #: Whether ``names`` can tell what it holds.
     can_list: ClassVar[bool] = False
 
-    def __init__(self, alias: str, *, concurrency: int | None = None, workers: int = 2) -> None:
+    def __init__(self, alias: str, *, concurrency: int | None = None, workers: int = 2, public_url: str = "") -> None:
         self.alias = alias
         #: Threads that send to this target in one worker process.
         self.concurrency = concurrency or self.default_concurrency
         #: Worker processes that may be busy with this target at once.
         self.workers = workers
+        #: What browsers put before a file's path to read it there, without a slash at its end; empty: they can't.
+        self.public_url = _public(public_url)
 
     @abstractmethod
     def put(self, file: TargetFile, content: Content) -> None:
@@ -135,6 +142,18 @@ class Target(ABC):
         """
         raise NotImplementedError
 
+    def public_url_of(self, file: TargetFile) -> str:
+        """Where browsers find the file, if it is there; empty if they can't read here. No network.
+
+        Raises ``Refused`` for a file that can't be here.
+        """
+        return self.public_url and self.public_url + filepath_to_uri(file.prefix + safe_name(file.name))
+
+    def addresses(self, file: TargetFile) -> set[str]:
+        """Where it keeps the file: two targets with one of these in common would undo what the other does. The
+        name is at the end of each. Empty if that is not known. No network. Raises ``Refused`` as ``put`` does."""
+        return set()
+
     def signed_url(self, file: TargetFile, seconds: int, *, disposition: str = "") -> str:
         """A URL with which anybody can GET the file, for so many seconds; empty if this kind has none. No network.
 
@@ -159,6 +178,27 @@ def above_zero(**options: float) -> None:
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise ValueError(f"{name} is {value!r}: write a number above 0")
+
+
+def _public(url: str) -> str:
+    """*url*, as ``public_url`` is kept. An error names what is wrong, and quotes nothing: it could be a password."""
+    write = 'write what browsers put before a path, as in "https://cdn1.example.com"'
+    if not isinstance(url, str):
+        raise TypeError(f"public_url is a {type(url).__name__}: {write}")
+    if not url:
+        return ""
+    if "?" in url or "#" in url:
+        raise ValueError(f"public_url has a query or a fragment: {write}")
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https", "") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or _NOT_IN_URLS.search(url):
+        raise ValueError(f"public_url is no URL that starts with http://, https:// or // and a host: {write}")
+    if "@" in parts.netloc:
+        raise ValueError(f"public_url holds credentials, which every page would show: {write}")
+    return url.rstrip("/")
 
 
 def url_path(base_url: str) -> str:

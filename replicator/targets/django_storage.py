@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage
+from django.utils.encoding import filepath_to_uri
 
-from replicator.conf import config
 from replicator.errors import Refused
-from replicator.targets import get_target
 from replicator.targets.base import (
     Content,
     Reader,
@@ -60,6 +59,8 @@ class StorageTarget(Target):
 
     A file's name there is *prefix*, a folder, and the path of its URL below *base_url*: the whole path unless given.
 
+    *public_url*: what browsers put before that name.
+
     S3 and folders are written to atomically. Any other storage is used through the Storage API: there a reader may
     miss a file for the moment in which it is replaced.
 
@@ -77,10 +78,11 @@ class StorageTarget(Target):
         connect_timeout: float = 10.0,
         read_timeout: float = 30.0,
         min_rate: float = 64 * 1024,
+        public_url: str = "",
         concurrency: int | None = None,
         workers: int = 2,
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers)
+        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url)
         if not isinstance(storage, str) or not storage:
             raise ValueError('storage is no alias: write one of STORAGES, as in "s3-backup"')
         if not isinstance(prefix, str) or not isinstance(base_url, str):
@@ -120,6 +122,12 @@ class StorageTarget(Target):
 
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self._place.open(self.name_of(file))
+
+    def public_url_of(self, file: TargetFile) -> str:
+        return self.public_url and f"{self.public_url}/{filepath_to_uri(self.name_of(file))}"
+
+    def addresses(self, file: TargetFile) -> set[str]:
+        return {self._place.address(self.name_of(file))}
 
     def signed_url(self, file: TargetFile, seconds: int, *, disposition: str = "") -> str:
         """Of S3 only."""
@@ -165,8 +173,8 @@ class StorageTarget(Target):
     # Checks
 
     def _problems(self) -> Iterator[CheckMessage]:
-        """E001: no such storage. E002: outside of base_url. E003: a source's folder. E004: another target's place.
-        W005: gzip. W006: a class that saves in a way of its own."""
+        """E001: no such storage. E002: outside of base_url. E003: a source's folder. W005: gzip. W006: a class that
+        saves in a way of its own."""
         where = f'REPLICATOR["TARGETS"][{self.alias!r}]'
         try:
             storage = find(self.storage)
@@ -214,32 +222,7 @@ class StorageTarget(Target):
                             hint=f"Give STORAGES[{self.storage!r}] a location outside.",
                             id=f"{_ID}.E003",
                         )
-        for alias in config().targets:
-            # One message for each two.
-            other = _target(alias) if alias > self.alias else None
-            if isinstance(other, StorageTarget) and self._addresses() & other._addresses():
-                yield Error(
-                    f'{where} and REPLICATOR["TARGETS"][{alias!r}] keep copies in the same place: each would undo '
-                    "what the other does.",
-                    hint="Remove one of them, or give one another prefix.",
-                    id=f"{_ID}.E004",
-                )
-
-    def _addresses(self) -> set[str]:
-        """Where a file of this name is, of each storage that uses this target."""
-        found: set[str] = set()
-        for alias, source, targets in sources():
-            if self.alias in targets:
-                with suppress(Refused):
-                    found.add(self._place.address(self.name_of(_example(alias, source))))
-        return found
 
 
 def _example(alias: str, source: FileSystemStorage) -> TargetFile:
     return TargetFile(alias, "x", prefix=url_path(source.base_url or "/"))
-
-
-def _target(alias: str) -> Target | None:
-    with suppress(ImproperlyConfigured):
-        return get_target(alias)
-    return None

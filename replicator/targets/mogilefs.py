@@ -108,6 +108,10 @@ class MogileFSTarget(Target):
             raise Refused(f"a key of {length} bytes, and MogileFS keeps {LONGEST_KEY}: rename the file ({key[:60]}…)")
         return key
 
+    def addresses(self, file: TargetFile) -> set[str]:
+        key = self.key_of(file)
+        return {f"mogilefs {tracker} {self.domain.name}: {key}" for tracker in self.domain.trackers.netlocs}
+
     def put(self, file: TargetFile, content: Content) -> None:
         key = self.key_of(file)
         body = _Body.of(content)

@@ -84,6 +84,11 @@ class Trackers:
         self._aside = Aside()
 
     @property
+    def netlocs(self) -> set[str]:
+        """Host and port of each."""
+        return {origin.netloc for origin in self._origins.values()}
+
+    @property
     def are_silent(self) -> bool:
         """Whether none of them answered of late: whoever has another way should take it."""
         return all(self._aside.holds(address) for address in self._origins)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
+from urllib.parse import unquote
 
 from django.core.checks import CheckMessage
 
@@ -41,6 +42,7 @@ class WebDAVTarget(Target):
     False for a server that shows a PUT under way (WsgiDAV): then a temporary name is moved to the final one.
     *connect_timeout*, *read_timeout* (how long it may be silent): seconds. *min_rate*: bytes per second below
     which a transfer is given up. *headers*: sent with each request.
+    *public_url*: the server, as browsers know it; a file's URL there is this, the path, and the name.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class WebDAVTarget(Target):
         read_timeout: float = 30.0,
         min_rate: float = 64 * 1024,
         headers: Mapping[str, str] | None = None,
+        public_url: str = "",
         concurrency: int | None = None,
         workers: int = 2,
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers)
+        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url)
         self._options = WebDAVOptions(
             alias=alias,
             url=url,
@@ -124,6 +127,12 @@ class WebDAVTarget(Target):
 
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self._server.get(self._server.path_of(file))
+
+    def addresses(self, file: TargetFile) -> set[str]:
+        client = self._options.client()
+        if client is None:
+            return set()
+        return {f"{client.origin.scheme}://{client.origin.netloc}{unquote(self._server.path_of(file))}"}
 
     def probe(self) -> None:
         """Return if it answers, within 3 seconds, and lets us in."""

@@ -21,8 +21,16 @@ class MemoryTarget(Target):
     Operations are named ``put``, ``delete``, ``stat``, ``open`` and ``probe``.
     """
 
-    def __init__(self, alias: str, *, lag: float = 0.0, concurrency: int | None = None, workers: int = 2) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers)
+    def __init__(
+        self,
+        alias: str,
+        *,
+        lag: float = 0.0,
+        concurrency: int | None = None,
+        workers: int = 2,
+        public_url: str = "",
+    ) -> None:
+        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url)
         #: What it holds: path (prefix and name, without the first slash) → bytes.
         self.files: dict[str, bytes] = {}
         #: What was asked of it, in order: operation, path. Also what failed.
