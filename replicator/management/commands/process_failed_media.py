@@ -1,0 +1,82 @@
+"""``manage.py process_failed_media``, as django_dust had it: for the cron jobs that call it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+from replicator import delivery, ledger
+from replicator.conf import config
+from replicator.delivery import Summary
+from replicator.ledger import database, health
+from replicator.management.verbs.base import number_of, size_of
+from replicator.models import Replica, TargetState
+from replicator.targets import get_target
+
+
+class Command(BaseCommand):
+    help = (
+        "Sends what is due to the media hosts, in this process: what workers do all the time. For cron jobs made for "
+        "django_dust. The exit code is 0 also if a host is down: what it lacks is sent next time."
+    )
+    # Cron mails what a command prints, and checks print what settings became. Wrong ones stop this one all the same.
+    requires_system_checks = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            targets = sorted(config().targets)
+            for target in targets:
+                get_target(target)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        delivery.probe(*sorted(health.down_targets() & set(targets)))
+        due = ledger.due_targets(sorted(set(targets) - health.down_targets()))
+        done: dict[str, Summary] = {}
+        if due:
+            # Each in a thread of its own: a host that hangs must not keep the others waiting.
+            with ThreadPoolExecutor(len(due)) as pool:
+                done = dict(zip(due, pool.map(_deliver, due), strict=True))
+        if options["verbosity"] >= 1:
+            self._tell(targets, done)
+
+    def _tell(self, targets: list[str], done: dict[str, Summary]) -> None:
+        rows = Replica.objects.using(database.alias())
+        states = {state.target: state for state in TargetState.objects.using(database.alias())}
+        left = failed = 0
+        for target in targets:
+            pending, refused = rows.at(target).pending().count(), rows.at(target).failed().count()
+            left, failed = left + pending, failed + refused
+            parts = [_done(done[target])] if target in done else ["nothing was due"]
+            if (state := states.get(target)) and state.state == TargetState.State.DOWN:
+                parts.append(f"it is down: {state.reason}")
+            self.stdout.write(f"{target}: {'; '.join(parts)}. {pending:,} pending, {refused:,} failed.")
+        if not targets:
+            self.stdout.write('REPLICATOR["TARGETS"] is empty: nothing replicates.')
+        elif not left and not failed:
+            self.stdout.write("Every target has everything.")
+        if failed:
+            self.stdout.write('What failed is not sent again by itself: see "manage.py replicator status".')
+
+
+def _deliver(target: str) -> Summary:
+    """Work until nothing is due at *target*, however long it takes."""
+    try:
+        return delivery.deliver(target, seconds=float("inf"))
+    finally:
+        # Those of this thread, which ends.
+        connections.close_all()
+
+
+def _done(summary: Summary) -> str:
+    if summary.skipped == "busy":
+        return "workers are at it"
+    parts = [f"sent {number_of(summary.put, 'file')} ({size_of(summary.bytes)})"]
+    if summary.deleted:
+        parts.append(f"deleted {summary.deleted:,}")
+    if summary.failed:
+        parts.append(f"{number_of(summary.failed, 'attempt')} failed")
+    return ", ".join(parts)
