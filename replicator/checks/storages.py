@@ -14,6 +14,7 @@ from django.core.management import BaseCommand, get_commands, load_command_class
 from django.utils.module_loading import import_string
 
 from replicator import legacy
+from replicator.checks import places
 from replicator.conf import config, nearest
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.storage.static import ReplicatedStaticFilesStorage
@@ -65,6 +66,7 @@ def problems() -> Iterator[CheckMessage]:
     for (one, its), (other, others) in combinations(found.items(), 2):
         if its.alias != others.alias:
             yield from _clashes(one, its, other, others)
+    yield from places.problems(list(found.values()))
 
 
 def _problems_of_collectstatic() -> Iterator[CheckMessage]:

@@ -2,6 +2,7 @@
 
 from replicator.storage.distributed import DistributedStorage
 from replicator.storage.mogilefs import MogileFSStorage
+from replicator.storage.prefetching import prefetch_urls
 from replicator.storage.prefixed import PrefixedStorage
 from replicator.storage.protected import ProtectedStorage
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
@@ -15,5 +16,6 @@ __all__ = [
     "ReplicatedManifestStaticFilesStorage",
     "ReplicatedStaticFilesStorage",
     "ReplicatedStorage",
+    "prefetch_urls",
     "replicated_storages",
 ]

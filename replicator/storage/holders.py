@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
 from django.core.files.storage import storages
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, QuerySet
 
 from replicator.ledger.database import alias as database_alias
 from replicator.models import Replica, TargetState
@@ -12,18 +16,32 @@ from replicator.models import Replica, TargetState
 def holders(alias: str, name: str) -> list[str]:
     """The targets, in the order of the storage *alias*, that confirmed this version of the file *name* and are not
     marked down; none if it was deleted. One query, to the database that writes go to."""
+    found = set(_confirmed(alias, file__name=name).values_list("target", flat=True))
+    return [target for target in _targets(alias) if target in found]
+
+
+def holders_of_each(alias: str, names: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """As ``holders``, of many files; those that no target holds are not in it. One query."""
+    found: dict[str, list[str]] = defaultdict(list)
+    targets = set(_targets(alias))
+    for name, target in _confirmed(alias, file__name__in=names).values_list("file__name", "target"):
+        if target in targets:
+            found[name].append(target)
+    return found
+
+
+def _confirmed(alias: str, **names: Any) -> QuerySet[Replica]:
     down = TargetState.objects.filter(target=OuterRef("target"), state=TargetState.State.DOWN)
-    found = set(
-        Replica.objects.using(database_alias())
-        .filter(
-            ~Exists(down),
-            file__storage=alias,
-            file__name=name,
-            file__deleted=False,
-            status=Replica.Status.SYNCED,
-            version=F("file__version"),
-        )
-        .values_list("target", flat=True)
+    return Replica.objects.using(database_alias()).filter(
+        ~Exists(down),
+        file__storage=alias,
+        file__deleted=False,
+        status=Replica.Status.SYNCED,
+        version=F("file__version"),
+        **names,
     )
-    storage = storages[alias]
-    return [target for target in getattr(storage, "targets", ()) if target in found]
+
+
+def _targets(alias: str) -> Sequence[str]:
+    targets: Sequence[str] = getattr(storages[alias], "targets", ())
+    return targets

@@ -32,6 +32,7 @@ from replicator.storage.names import cleaned, owned
 from replicator.storage.options import check_copies, check_source, folder
 from replicator.storage.reading import Reading
 from replicator.storage.transactions import LocalChange, deletes, on_commit
+from replicator.storage.urls import replica_url
 from replicator.storage.writing import WritableFile
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,10 @@ class ReplicatedStorage(Reading):
         return self._open_to_read(name, mode)
 
     # Names
+
+    def url(self, name: str | None) -> str:
+        """Where browsers find it: at the origin, or with *serve_from* ``"replicas"`` at a target: ``replica_url``."""
+        return (self.serve_from == "replicas" and name and replica_url(self, name)) or super().url(name)
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         if self._allow_overwrite and not (max_length and len(name) > max_length):

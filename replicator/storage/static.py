@@ -33,6 +33,11 @@ class ReplicatedStaticFilesStorage(ReplicatedStorage, StaticFilesStorage):
     """
 
     def __init__(self, *args: Any, alias: str = "staticfiles", **options: Any) -> None:
+        if options.get("serve_from", "origin") != "origin":
+            raise ImproperlyConfigured(
+                "serve_from is for media: each {% static %} would cost a query. Leave it out, and write STATIC_URL = "
+                '"https://static.example.com/static/", a name that your hosts share: each has all static files.'
+            )
         self._run: Run | None = None
         super().__init__(*args, alias=alias, **options)
 
