@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from uuid import UUID
 
 from django.core.files import File
@@ -29,6 +30,11 @@ PREFIX = ".replicator-"
 def is_ours(name: str) -> bool:
     """Whether some segment of *name* is of the kind that only this module makes."""
     return any(part == JOURNAL or part.startswith(PREFIX) for part in name.split("/"))
+
+
+def kept(place: str, version: UUID) -> str:
+    """The link beside *place* to what the write of *version* put there, while there is one."""
+    return f"{place.rpartition('/')[0]}/{PREFIX}{version.hex}.new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,44 @@ def _holds(path: str, wanted: Digest) -> bool:
             )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
+
+
+#: By what changes when a file does.
+_digests: dict[tuple[int, ...], str] = {}
+_MOST_DIGESTS = 10_000
+
+
+def is_content(file: BufferedReader, wanted: Digest) -> bool:
+    """Whether an open file is *wanted*; its size must do if that has no hash, as of some adopted files.
+
+    Read once by this process, for as long as the file stays as it is. Leaves it at its start.
+    """
+    status = os.fstat(file.fileno())
+    if status.st_size != wanted.size:
+        return False
+    if not wanted.sha256:
+        return True
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    digest = _digests.get(identity)
+    if digest is None:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        if len(_digests) >= _MOST_DIGESTS:
+            _digests.clear()
+        _digests[identity] = digest
+    return digest == wanted.sha256
+
+
+def traces(root: str) -> dict[str, list[Entry]]:
+    """All entries of the journal, by name: of writes under way, and of those that were killed or rolled back."""
+    found: dict[str, list[Entry]] = {}
+    with suppress(FileNotFoundError), os.scandir(f"{root}/{JOURNAL}") as records:
+        for record in records:
+            # As in leftovers.
+            with suppress(OSError, ValueError):
+                entry = Entry(root, os.readlink(record.path), UUID(hex=record.name))
+                found.setdefault(entry.name, []).append(entry)
+    return found
 
 
 def leftovers(root: str, older_than: float) -> Iterator[list[Entry]]:

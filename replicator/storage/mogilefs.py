@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.files import File
 from django.utils.deconstruct import deconstructible
 
 from replicator.ancestors import MOGILEFS
 from replicator.conf import config, media_url
-from replicator.ledger.database import alias as database_alias
-from replicator.models import MediaFile
-from replicator.storage.reading import fetch, stat
+from replicator.storage.reading import target_file
+from replicator.storage.remote import open_remote, stat_remote
 from replicator.storage.replicated import ReplicatedStorage
 
 
@@ -44,46 +40,18 @@ class MogileFSStorage(ReplicatedStorage):
             )
         return found
 
-    def _open_to_read(self, name: str, mode: str) -> File[Any]:
+    def _open_unknown(self, name: str) -> BinaryIO:
+        """A file from before the ledger is in MogileFS only."""
         try:
-            return super()._open_to_read(name, mode)
+            return super()._open_unknown(name)
         except FileNotFoundError:
-            row = self._row(name)
-            if row is not None and row.deleted:
-                raise
-        raw: Any = fetch(self, self._cleaned(name), row)
-        return File(raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8"), name)
+            return open_remote(self.targets, target_file(self, self._cleaned(name)), None)
 
     def size(self, name: str) -> int:
+        """Bytes; of a file from before the ledger, as MogileFS says."""
         try:
             return super().size(name)
         except FileNotFoundError:
-            row = self._row(name)
-            if row is not None and row.deleted:
+            if self._row(name) is not None:
                 raise
-        return stat(self, self._cleaned(name)).size if row is None else row.size
-
-    def get_modified_time(self, name: str) -> datetime:
-        """When it was written; of a file that is not here any more, as the ledger knows it."""
-        try:
-            return super().get_modified_time(name)
-        except FileNotFoundError:
-            row = self._row(name)
-            if row is None or row.deleted:
-                raise
-        return row.updated_at
-
-    def get_created_time(self, name: str) -> datetime:
-        """As ``get_modified_time``, of its first write."""
-        try:
-            return super().get_created_time(name)
-        except FileNotFoundError:
-            row = self._row(name)
-            if row is None or row.deleted:
-                raise
-        return row.created_at
-
-    def _row(self, name: str) -> MediaFile | None:
-        """What the ledger says of a file."""
-        rows = MediaFile.objects.using(database_alias()).filter(storage=self.alias, name=self._cleaned(name))
-        return rows.first()
+        return stat_remote(self.targets, target_file(self, self._cleaned(name))).size

@@ -27,6 +27,7 @@ from replicator import ledger, local
 from replicator.conf import config, nearest
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
+from replicator.storage import spool
 from replicator.storage.belonging import problem
 from replicator.storage.names import cleaned, owned
 from replicator.storage.options import check_copies, check_source, folder
@@ -228,12 +229,13 @@ class ReplicatedStorage(Reading):
     # Upkeep
 
     def tidy(self) -> int:
-        """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``; their number."""
+        """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``, and release what
+        may go by now; the number of both."""
         count = 0
         for entries in local.leftovers(self._root, config().orphan_grace):
             if self._undo(entries):
                 count += len(entries)
-        return count
+        return count + spool.tidy(self)
 
     def _undo(self, entries: Sequence[Entry]) -> bool:
         """Put back what the ledger names where *entries*, all of one name, wrote; False, and logged, if it fails."""

@@ -32,7 +32,12 @@ class ReplicatedStaticFilesStorage(ReplicatedStorage, StaticFilesStorage):
     known by to pages, so a save never takes another one, and several machines may collect the same files.
     """
 
+    #: Another machine's are no use: each collects all of them for itself, and builds may have no database.
+    _reads_back = False
+
     def __init__(self, *args: Any, alias: str = "staticfiles", **options: Any) -> None:
+        if not options.get("keep_local", True):
+            raise ImproperlyConfigured("keep_local is for media: collectstatic needs the files here. Leave it out.")
         if options.get("serve_from", "origin") != "origin":
             raise ImproperlyConfigured(
                 "serve_from is for media: each {% static %} would cost a query. Leave it out, and write STATIC_URL = "

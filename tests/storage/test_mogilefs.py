@@ -377,8 +377,8 @@ def test_bytes_that_the_ledger_does_not_name_are_not_read(mogilefs: MogileFS, go
     assert isinstance(target, MogileFSTarget)
     for path in mogilefs.copies(gone):
         path.write_bytes(b"x" * path.stat().st_size)
-    with pytest.raises(OSError, match="mogilefs has another version of it"):
-        _storage().open(gone)
+    with _storage().open(gone) as file, pytest.raises(OSError, match="mogilefs has another version of it"):
+        file.read()
 
 
 def test_a_file_that_nobody_has_is_not_found(mogilefs: MogileFS) -> None:

@@ -1,0 +1,234 @@
+"""A file that is read from targets, as a Python file."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+from replicator.errors import Corrupt, DeliveryError
+from replicator.targets import get_target
+from replicator.targets.base import Reader, Stat, Target, TargetFile
+from replicator.targets.http import PIECE
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from replicator.local import Digest
+
+T = TypeVar("T")
+
+#: Up to this size a file is read whole when it is opened, and is in memory; what comes of a larger one goes to a
+#: temporary file.
+SPOOL = 1024 * 1024
+_BUFFER = 64 * 1024
+
+
+def open_remote(targets: Sequence[str], file: TargetFile, wanted: Digest | None) -> BinaryIO:
+    """*file*, read from the first of *targets* that has it: seekable, at its start. To be closed.
+
+    *wanted*: what it must be; None if nobody knows. Raises ``FileNotFoundError`` if no target has it, ``OSError`` if
+    none that may have it can be read: also later, while it is read, if it is larger than ``SPOOL``.
+    """
+    return io.BufferedReader(_RemoteFile(targets, file, wanted), _BUFFER)
+
+
+def stat_remote(targets: Sequence[str], file: TargetFile) -> Stat:
+    """What the first of *targets* that has the file says of it. Raises as ``open_remote`` does."""
+    asked = _Asked(targets, file)
+
+    def ask(target: Target) -> Stat:
+        found = target.stat(file)
+        if found is None:
+            raise FileNotFoundError(file.name)
+        return found
+
+    return asked.first(ask)[1]
+
+
+class _Asked:
+    """Targets to be asked for a file, one after another, and why it was not had from those that were."""
+
+    def __init__(self, targets: Iterable[str], file: TargetFile) -> None:
+        self._left = list(targets)
+        self._name = file.name
+        self._reasons: list[str] = []
+
+    def first(self, ask: Callable[[Target], T]) -> tuple[Target, T]:
+        """The next one that *ask* gets an answer from, and the answer."""
+        while self._left:
+            try:
+                target = get_target(self._left.pop(0))
+                return target, ask(target)
+            except FileNotFoundError:
+                continue
+            except (DeliveryError, ImproperlyConfigured, OSError) as error:
+                self.note(error)
+        if self._reasons:
+            raise OSError(errno.EIO, f"no copy can be read: {'; '.join(self._reasons)}", self._name)
+        raise FileNotFoundError(errno.ENOENT, "neither here nor at a target", self._name)
+
+    def note(self, error: Exception) -> None:
+        """One more reason, if it is a new one."""
+        if (reason := str(error)) not in self._reasons:
+            self._reasons.append(reason)
+
+    def put_back(self, target: Target) -> None:
+        """Have it asked again, after all others."""
+        self._left.append(target.alias)
+
+
+class _RemoteFile(io.RawIOBase):
+    """Pulls a file from a target as it is read. What came is kept, for who seeks back.
+
+    When a target fails in between, the next one that begins with the same bytes goes on. The last piece is handed
+    out only when size and hash are those of the ledger: wrong bytes may be read in part, and then end in an error.
+    """
+
+    def __init__(self, targets: Sequence[str], file: TargetFile, wanted: Digest | None) -> None:
+        super().__init__()
+        self._file, self._wanted = file, wanted
+        self._asked = _Asked(targets, file)
+        self._open = ExitStack()
+        self._kept = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115  # closed with this
+        #: Bytes that are kept, and may be handed out; those that were; and the position.
+        self._have = self._given = self._at = 0
+        #: The last piece that came: handed out when the next one, or the end, shows that it was not the last.
+        self._held = b""
+        #: Bytes that a target had given when its connection broke.
+        self._furthest = 0
+        self._is_whole = False
+        #: Why there is no more to be had.
+        self._failed: OSError | None = None
+        try:
+            self._begin()
+            # A wrong copy of a small file is found out while there is time to take another.
+            while wanted is not None and wanted.size <= SPOOL and not self._is_whole:
+                self._pull()
+        except BaseException:
+            self.close()
+            raise
+
+    # What a Python file is asked
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_CUR:
+            offset += self._at
+        elif whence == os.SEEK_END:
+            offset += self._size()
+        if offset < 0:
+            raise OSError(errno.EINVAL, "a position before the file's beginning", self._file.name)
+        self._at = offset
+        return offset
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        while self._have <= self._at and not self._is_whole:
+            self._pull()
+        self._kept.seek(self._at)
+        data = self._kept.read(min(len(view), max(0, self._have - self._at)))
+        view[: len(data)] = data
+        self._at += len(data)
+        self._given = max(self._given, self._at)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            with suppress(DeliveryError):  # of a connection that is not needed any more
+                self._open.close()
+            self._kept.close()
+        super().close()
+
+    # Pulling
+
+    def _size(self) -> int:
+        if self._wanted is not None:
+            return self._wanted.size
+        while not self._is_whole:
+            self._pull()
+        return self._have
+
+    def _begin(self) -> None:
+        """Go on with the next target, behind the bytes that were handed out already."""
+        try:
+            self._target, self._reader = self._asked.first(self._opened)
+        except OSError as error:
+            self._failed = error
+            raise
+
+    def _opened(self, target: Target) -> Reader:
+        """The copy at *target*, read up to where it is to go on."""
+        self._open.close()
+        self._digest, self._came, self._held = hashlib.sha256(), 0, b""
+        with ExitStack() as stack:
+            reader = stack.enter_context(target.open(self._file))
+            self._kept.seek(0)
+            while self._came < self._given:
+                data = reader.read(min(PIECE, self._given - self._came))
+                if not data or data != self._kept.read(len(data)):
+                    raise Corrupt(f"{target.alias} has another version of it")
+                self._digest.update(data)
+                self._came += len(data)
+            self._open = stack.pop_all()
+        self._have = self._given
+        return reader
+
+    def _pull(self) -> None:
+        """One more piece; from another target if this one fails. Raises ``OSError`` if there is no other."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            data = self._read()
+        except (DeliveryError, OSError) as error:
+            self._asked.note(error)
+            if not isinstance(error, Corrupt) and self._came > self._furthest:
+                # Who reads slowly, such as a browser that is sent a film, is hung up on by many servers.
+                self._furthest = self._came
+                self._asked.put_back(self._target)
+            self._begin()
+            return
+        if self._held:
+            self._kept.seek(self._have)
+            self._kept.write(self._held)
+            self._have += len(self._held)
+        self._held = data
+        self._is_whole = not data
+
+    def _read(self) -> bytes:
+        """The next piece; empty at the end of what is known to be the file."""
+        try:
+            data = self._reader.read(PIECE)
+            self._digest.update(data)
+            self._came += len(data)
+            self._check(at_end=not data)
+            if not data:
+                self._open.close()
+        except Exception:
+            # The target says in its own words what became of its connection.
+            with self._open:
+                raise
+        return data
+
+    def _check(self, *, at_end: bool) -> None:
+        wanted = self._wanted
+        if wanted is None:
+            return
+        is_it = self._came == wanted.size and wanted.sha256 in ("", self._digest.hexdigest())
+        if self._came > wanted.size or (at_end and not is_it):
+            raise Corrupt(f"{self._target.alias} has another version of it")
