@@ -96,7 +96,7 @@ def _problems_of_targets(storage: ProtectedStorage) -> Iterator[CheckMessage]:
     targets = dict(_targets(storage.targets))
     public = {target for _, other, its in sources() if not isinstance(other, ProtectedStorage) for target in its}
     for alias, target in targets.items():
-        shows = getattr(target, "public_url", "") or (isinstance(target, WebDAVTarget) and alias in public)
+        shows = target.public_url or (isinstance(target, WebDAVTarget) and alias in public)
         if shows and storage.sign != "secure_link":
             path = url_path(storage.base_url or "/")
             yield Warning(

@@ -45,6 +45,13 @@ def _blocks(page: str) -> list[str]:
     return [block for block in found if "…" not in block]
 
 
+def _urls(page: str) -> str:
+    """What the first block of a page that says so adds to urls.py."""
+    found = re.search(r"```python\n# urls\.py\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    lines = found[1].splitlines() if found else []
+    return "\n".join(["urlpatterns = []", *(line for line in lines if line != "urlpatterns = [...]"), ""])
+
+
 PAGES = [(page.name, number) for page in sorted(DOCS.glob("*.md")) for number in range(len(_blocks(page.name)))]
 
 
@@ -52,7 +59,7 @@ PAGES = [(page.name, number) for page in sorted(DOCS.glob("*.md")) for number in
 def test_the_settings_of_a_page_pass_the_checks(tmp_path: Path, page: str, number: int) -> None:
     """What is shown is what works: no unknown key, no target that nobody uses."""
     settings_text = BEFORE + _blocks(page)[number]
-    (tmp_path / "own_urls.py").write_text("urlpatterns = []\n")
+    (tmp_path / "own_urls.py").write_text(_urls(page))
     done = ownproject.run(tmp_path, settings_text, CHECK)
     assert done.returncode == 0, done.stderr + done.stdout
 
