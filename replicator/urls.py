@@ -52,4 +52,4 @@ def protected_urls(alias: str, *, permission: Permission | None = None) -> list[
             'path of its own, as in "/private/".'
         )
     options = {"alias": storage.alias, "permission": permission}
-    return [re_path(rf"^{re.escape(path[1:])}(?P<name>(?s:.+))\Z", serve_protected_file, options)]
+    return [re_path(rf"^{re.escape(path[1:])}(?P<name>(?s:.*))\Z", serve_protected_file, options)]

@@ -206,7 +206,7 @@ class AtTarget:
             raise Unavailable(f"it is not at {self._target.alias} yet")
         if self._holding.down:
             # Promise 7: it would be waited for.
-            raise NoCopy(f"{self._target.alias} is marked down")
+            raise Unavailable(f"{self._target.alias} is marked down")
         return Facts.of(self._record)
 
     def urls(self) -> Sequence[str]:
