@@ -19,16 +19,9 @@ import pytest
 from cheroot import wsgi
 from django.core.wsgi import get_wsgi_application
 
+from tests.documented import documented
 from tests.processes import RUNNING_AS_ROOT, Server, need
-from tests.servers import CHECKOUT, CONF
-
-
-def documented(language: str) -> str:
-    """The one block of this language in docs/serving.md."""
-    text = (CHECKOUT / "docs" / "serving.md").read_text()
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert isinstance(block, str)
-    return block
+from tests.servers import CONF
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,7 @@ class Nginx(Front):
             (self.folder / name).mkdir()
         text = (CONF / "front.conf").read_text()
         values = {
-            "DOCS": documented("nginx").replace("127.0.0.1:8000", f"127.0.0.1:{self.django.port}"),
+            "DOCS": documented("serving.md", "nginx").replace("127.0.0.1:8000", f"127.0.0.1:{self.django.port}"),
             "ROOT": str(self.folder),
             "PORT": str(self.port),
             "USER": "user root;" if RUNNING_AS_ROOT else "",
@@ -145,7 +138,7 @@ class Perlbal(Front):
     def prepare(self) -> None:
         # Not cheroot: it closes connections without saying so before, and Perlbal 1.80 then keeps back one answer in
         # some thousand.
-        text = documented("text").replace("127.0.0.1:8000", f"127.0.0.1:{self.django.simple_port}")
+        text = documented("serving.md", "text").replace("127.0.0.1:8000", f"127.0.0.1:{self.django.simple_port}")
         text = text.replace("0.0.0.0:80\n", f"127.0.0.1:{self.port}\n")
         (self.folder / "perlbal.conf").write_text(text.replace("ENABLE", "  SET reproxy_cache_maxsize = 100\nENABLE"))
 
