@@ -20,7 +20,7 @@ from django.db import DatabaseError, InterfaceError
 from kombu import Connection, Producer
 
 from replicator.conf import config
-from replicator.ledger import health
+from replicator.ledger import health, nodes
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class _Announcer:
                 self._changed.wait_for(lambda: self._waiting)
                 targets, self._waiting, self._busy = sorted(self._waiting), set(), True
             try:
-                _publish(targets, even_if_waiting=False)
+                _publish(targets, config().deliverer, even_if_waiting=False)
             finally:
                 with self._changed:
                     self._busy = False
@@ -120,12 +120,26 @@ def flush(seconds: float = 5.0) -> bool:
 atexit.register(flush)
 
 
-def wake(targets: Iterable[str]) -> bool:
+def wake(targets: Iterable[str], node: str | None = None) -> bool:
     """Wake a worker for each of *targets*, whatever is known. Never raises. For the sweep, the probe and people.
 
-    Whether the broker took it; if not, the sweep makes up for it.
+    *node*: one of its workers, or any node's (``""``); wherever there may be work, unless given. Whether the broker
+    took it; if not, the sweep makes up for it.
     """
-    return _publish(list(targets), even_if_waiting=True)
+    if node is not None:
+        return _publish(list(targets), node, even_if_waiting=True)
+    if not config().deliverer:
+        return _publish(list(targets), "", even_if_waiting=True)
+    # Each of them, also after one that failed.
+    done = [
+        _publish([target], whose, even_if_waiting=True) for target in targets for whose in nodes.with_pending(target)
+    ]
+    return all(done)
+
+
+def queue_of(node: str) -> str:
+    """The queue that the workers of a node with a disk of its own take from, beside the default one."""
+    return f"replicator.{node}"
 
 
 def clear_flag(target: str) -> None:
@@ -136,12 +150,12 @@ def clear_flag(target: str) -> None:
     try:
         client = _flags(_producer())
         if client is not None:
-            client.delete(_flag(target))
+            client.delete(*{_flag(target, ""), _flag(target, config().deliverer)})
     except Exception as error:  # whatever a client raises: a worker's work needs no broker
         _give_up(error, [target])
 
 
-def _publish(targets: list[str], *, even_if_waiting: bool) -> bool:
+def _publish(targets: list[str], node: str, *, even_if_waiting: bool) -> bool:
     if not targets:
         return True
     try:
@@ -149,7 +163,7 @@ def _publish(targets: list[str], *, even_if_waiting: bool) -> bool:
         client = _flags(producer)
         for target in targets:
             # A client that is not there can't say that a wake-up is waiting.
-            first = client is None or client.set(_flag(target), 1, nx=True, ex=_FLAG_SECONDS)
+            first = client is None or client.set(_flag(target, node), 1, nx=True, ex=_FLAG_SECONDS)
             if first or even_if_waiting:
                 current_app.send_task(
                     DELIVER,
@@ -158,6 +172,7 @@ def _publish(targets: list[str], *, even_if_waiting: bool) -> bool:
                     retry=False,
                     ignore_result=True,
                     expires=_EXPIRES,
+                    queue=queue_of(node) if node else None,
                 )
     except Exception as error:  # whatever a transport raises: saving goes on, and the sweep will find it
         _give_up(error, targets)
@@ -173,8 +188,8 @@ def _give_up(error: Exception, targets: list[str]) -> None:
     log.warning("announcing failed", extra={"targets": targets, "error": type(error).__name__})
 
 
-def _flag(target: str) -> str:
-    return f"replicator:wake:{target}"
+def _flag(target: str, node: str) -> str:
+    return f"replicator:wake:{target}{'@' if node else ''}{node}"
 
 
 def _flags(producer: Producer) -> Any:

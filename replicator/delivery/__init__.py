@@ -2,6 +2,7 @@
 
 from replicator.delivery.help import helping
 from replicator.delivery.probing import probe
-from replicator.delivery.run import Summary, deliver
+from replicator.delivery.run import deliver
+from replicator.delivery.turn import Summary
 
 __all__ = ["Summary", "deliver", "helping", "probe"]

@@ -1,15 +1,57 @@
-"""A version's bytes, read from the local file and checked before the last of them is handed out."""
+"""A version's bytes, read from here or from another target, and checked before the last of them is handed out."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO
+from contextlib import ExitStack, suppress
+from typing import Protocol
 
-from replicator.errors import LeaseEnded, LocalChanged
+from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing
 from replicator.ledger import Claim
+from replicator.targets.base import Target, TargetFile
 
 
-class LocalContent:
+class Source(Protocol):
+    """Where the bytes come from."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def seek(self, offset: int, /) -> int: ...
+
+
+class Elsewhere:
+    """A file that is read from another target, since it is not here. Raises ``LocalMissing`` if it can't be."""
+
+    def __init__(self, target: Target, file: TargetFile) -> None:
+        self._target, self._file = target, file
+        self._open = ExitStack()
+        self.seek(0)
+
+    def seek(self, _: int, /) -> int:
+        self.close()
+        try:
+            self._reader = self._open.enter_context(self._target.open(self._file))
+        except (DeliveryError, FileNotFoundError) as error:
+            raise self._missing(error) from error
+        return 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._reader.read(size)
+        except DeliveryError as error:
+            raise self._missing(error) from error
+
+    def close(self) -> None:
+        # What goes wrong with a connection that is not needed any more says nothing of the file.
+        with suppress(DeliveryError):
+            self._open.close()
+
+    def _missing(self, error: Exception) -> LocalMissing:
+        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
+        return LocalMissing(f"the file is not here, and can't be read from {self._target.alias}: {why}")
+
+
+class CheckedContent:
     """What a target reads for one transfer.
 
     The last chunk is handed out only when all of them are known to be the version's: a target that waits for the
@@ -17,7 +59,7 @@ class LocalContent:
     whatever is renamed over its name.
     """
 
-    def __init__(self, file: BinaryIO, claim: Claim) -> None:
+    def __init__(self, file: Source, claim: Claim) -> None:
         self.size = claim.size
         self._file = file
         self._claim = claim
@@ -44,11 +86,11 @@ class LocalContent:
         self._sha256.update(data)
         self._at += len(data)
         if left and not data:
-            raise LocalChanged(f"the local file has only {self._at} of {self.size} bytes")
+            raise LocalChanged(f"the file has only {self._at} of {self.size} bytes")
         if data and self._at == self.size:
             self._verify()
         return data
 
     def _verify(self) -> None:
         if self._file.read(1) or self._sha256.hexdigest() != self._claim.sha256:
-            raise LocalChanged("the local file is not what was recorded: its SHA-256 differs")
+            raise LocalChanged("the file is not what was recorded: its SHA-256 differs")

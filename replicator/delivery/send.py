@@ -6,14 +6,17 @@ import hashlib
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from functools import lru_cache
 
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import InvalidStorageError, Storage, storages
 
-from replicator.delivery.content import LocalContent
-from replicator.errors import DeliveryError, LeaseEnded, LocalMissing, Refused, Unexpected
+from replicator.delivery.content import CheckedContent, Elsewhere
+from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Refused, Unexpected
 from replicator.ledger import Claim, Outcome
+from replicator.local import kept
+from replicator.targets import get_target
 from replicator.targets.base import Target, TargetFile, safe_name, url_path
 from replicator.targets.http import PIECE
 
@@ -46,15 +49,46 @@ def send(target: Target, claim: Claim) -> Outcome:
 
 def _put(target: Target, file: TargetFile, storage: Storage, claim: Claim) -> None:
     try:
-        local = open(storage.path(claim.name), "rb")  # noqa: PTH123, SIM115  # Path.open costs more, for each file
-    except OSError as error:
-        if _is_there(target, file, claim):
-            return
-        raise LocalMissing(f"the local file can't be read: {error.strerror}") from error
+        path = storage.path(claim.name)
     except (SuspiciousFileOperation, ValueError) as error:
         raise Refused(f"{claim.name!r} leaves its storage") from error
+    try:
+        _put_local(target, file, path, claim)
+    except LocalChanged as error:
+        if not _put_otherwise(target, file, path, claim, missing=isinstance(error, LocalMissing)):
+            raise
+
+
+def _put_local(target: Target, file: TargetFile, path: str, claim: Claim) -> None:
+    try:
+        local = open(path, "rb")  # noqa: PTH123, SIM115  # Path.open costs more, for each file
+    except OSError as error:
+        raise LocalMissing(f"the local file can't be read: {error.strerror}") from error
     with local:
-        target.put(file, LocalContent(local, claim))
+        target.put(file, CheckedContent(local, claim))
+
+
+def _put_otherwise(target: Target, file: TargetFile, path: str, claim: Claim, *, missing: bool) -> bool:
+    """Put what is not at its local place, or is something else there. Whether it could be done."""
+    try:
+        # What this version's write put there may be kept beside it: see ``replicator.local``.
+        _put_local(target, file, kept(path, claim.version), claim)
+    except LocalChanged:
+        pass
+    else:
+        return True
+    if not claim.sources:
+        return missing and _is_there(target, file, claim)
+    reasons: list[str] = []
+    for alias in claim.sources:
+        try:
+            with closing(Elsewhere(get_target(alias), file)) as content:
+                target.put(file, CheckedContent(content, claim))
+        except LocalChanged as error:
+            reasons.append(str(error) if isinstance(error, LocalMissing) else f"{alias}: {error}")
+        else:
+            return True
+    raise LocalMissing("; ".join(reasons))
 
 
 def _is_there(target: Target, file: TargetFile, claim: Claim) -> bool:

@@ -4,7 +4,18 @@ Everything people do in the admin or on the command line, and everything workers
 functions named here. All of them are safe to call twice, and in any order.
 """
 
-from replicator.ledger.leases import Batch, Claim, Lease, Outcome, claim, claim_replicas, release, renew, settle
+from replicator.ledger.leases import (
+    Batch,
+    Claim,
+    Lease,
+    Outcome,
+    claim,
+    claim_replicas,
+    release,
+    renew,
+    settle,
+    sources,
+)
 from replicator.ledger.recording import (
     Recorded,
     Write,
@@ -15,7 +26,7 @@ from replicator.ledger.recording import (
     record_held,
     record_new,
 )
-from replicator.ledger.upkeep import due_targets, hasten, prune, reclass, requeue
+from replicator.ledger.upkeep import due_targets, due_work, hasten, prune, reclass, requeue
 
 __all__ = [
     "Batch",
@@ -27,6 +38,7 @@ __all__ = [
     "claim",
     "claim_replicas",
     "due_targets",
+    "due_work",
     "hasten",
     "hold",
     "is_recorded",
@@ -40,4 +52,5 @@ __all__ = [
     "renew",
     "requeue",
     "settle",
+    "sources",
 ]

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from replicator.conf import config
 from replicator.ledger import database
 from replicator.models import Slot, TargetState
 from replicator.signals import target_down, target_up
@@ -77,8 +78,12 @@ def mark_up(target: str) -> bool:
 
 
 def take_slot(target: str, slots: int, token: UUID, seconds: float) -> bool:
-    """Become one of the *slots* workers busy with *target*, for *seconds* unless renewed."""
-    rows = Slot.objects.using(database.alias()).filter(target=target, number__lt=slots)
+    """Become one of the *slots* workers busy with *target*, for *seconds* unless renewed.
+
+    Each node with a disk of its own has slots of its own: its files wait for its workers only.
+    """
+    node = config().deliverer
+    rows = Slot.objects.using(database.alias()).filter(target=target, node=node, number__lt=slots)
     now = timezone.now()
     until = now + timedelta(seconds=seconds)
     free = rows.filter(Q(lease=None) | Q(lease_until__lte=now))
@@ -87,7 +92,7 @@ def take_slot(target: str, slots: int, token: UUID, seconds: float) -> bool:
         return True
     if rows.count() >= slots:
         return False
-    missing = [Slot(target=target, number=number) for number in range(slots)]
+    missing = [Slot(target=target, node=node, number=number) for number in range(slots)]
     Slot.objects.using(database.alias()).bulk_create(missing, ignore_conflicts=True)
     return take_slot(target, slots, token, seconds)
 

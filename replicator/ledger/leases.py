@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from replicator.conf import config
 from replicator.errors import DeliveryError, Refused
-from replicator.ledger import batches, database
+from replicator.ledger import batches, database, health, nodes
 from replicator.models import Replica, ReplicaQuerySet
 from replicator.retry import delay_seconds, is_too_old
 
@@ -69,11 +69,15 @@ class Claim:
     sha256: str
     content_type: str
     mogile_class: str
+    node: str
+    """Where the file was saved."""
     attempts: int
     since: datetime
     confirmed: bool
     """The target is known to hold this version's bytes, so that what is new can only be what else is said of them."""
     lease: Lease
+    sources: Sequence[str] = ()
+    """Targets to read the file from, since it is not here."""
 
     def live(self) -> bool:
         return self.lease.live(self.id)
@@ -98,28 +102,32 @@ class Outcome:
 
 def claim(target: str, limit: int, *, storage: str | None = None) -> Batch:
     """Take up to *limit* due replicas of *target*, oldest due first; of one *storage*, if it is given. One short
-    transaction.
+    transaction. Where nodes have disks of their own: those of this node, then of any, then of nodes that are gone.
 
     Taking over an ended lease makes a replica doubtful: what its last holder sent may still take effect.
     """
-    due = Replica.objects.using(database.alias()).at(target).order_by("due_at")
+    rows = Replica.objects.using(database.alias()).at(target).order_by("due_at")
     if storage is not None:
-        due = due.filter(file__storage=storage)
-    return _claim(due, limit)
+        rows = rows.filter(file__storage=storage)
+    # One node after the other: each is a range of the index, in order.
+    return _claim([rows.of(node) for node in nodes.to_serve(target)], limit)
 
 
 def claim_replicas(ids: Sequence[int]) -> Batch:
     """Take those of the replicas *ids*, at whatever targets, that are due. One short transaction."""
-    return _claim(Replica.objects.using(database.alias()).filter(pk__in=ids), len(ids))
+    return _claim([Replica.objects.using(database.alias()).filter(pk__in=ids)], len(ids))
 
 
-def _claim(chosen: ReplicaQuerySet, limit: int) -> Batch:
+def _claim(chosen: Sequence[ReplicaQuerySet], limit: int) -> Batch:
     conf = config()
     lease = Lease.start(conf.lease_seconds)
     now = timezone.now()
     rows = Replica.objects.using(database.alias())
     with transaction.atomic(using=database.alias()):
-        ids = list(database.skip_locked(chosen.due(now)).values_list("pk", flat=True)[:limit])
+        ids: list[int] = []
+        for some in chosen:
+            if len(ids) < limit:
+                ids += database.skip_locked(some.due(now)).values_list("pk", flat=True)[: limit - len(ids)]
         if not ids:
             return Batch(lease, [])
         until = now + timedelta(seconds=conf.lease_seconds)
@@ -140,12 +148,25 @@ def _claim(chosen: ReplicaQuerySet, limit: int) -> Batch:
                 "file__sha256",
                 "file__content_type",
                 "file__mogile_class",
+                "file__node",
                 "attempts",
                 "since",
                 "confirmed",
             )
         ]
     return Batch(lease, claims)
+
+
+def sources(claims: Sequence[Claim]) -> dict[int, list[str]]:
+    """Targets that are up and hold what *claims* are to send, by the claims' ids; without those that none has."""
+    down = health.down_targets()
+    holding = Replica.objects.using(database.alias()).filter(file__in={claim.file_id for claim in claims})
+    holding = holding.filter(status=Status.SYNCED, version=F("file__version"), file__deleted=False)
+    found: dict[tuple[int, UUID], list[str]] = {}
+    for file, version, target in holding.order_by("target").values_list("file_id", "version", "target"):
+        if target not in down and version is not None:
+            found.setdefault((file, version), []).append(target)
+    return {c.id: found[c.file_id, c.version] for c in claims if (c.file_id, c.version) in found}
 
 
 def renew(lease: Lease, ids: Iterable[int]) -> None:

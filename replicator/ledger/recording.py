@@ -214,13 +214,12 @@ def _upsert_replicas(
     connection = database.connection()
     conf = config()
     time = connection.ops.adapt_datetimefield_value(now)
-    node = "" if conf.shared_media else conf.node
     params: list[Any] = []
     for file_id in file_ids:
         for target in sorted(targets):
             version = at_home.get(file_id) if target in conf.home else None
             status = Replica.Status.PENDING if version is None else Replica.Status.SYNCED
-            params += (file_id, target, node, status.value, time, time, 0, False, False, "", "")
+            params += (file_id, target, conf.deliverer, status.value, time, time, 0, False, False, "", "")
             if at_home:
                 native = connection.features.has_native_uuid_field
                 params += (version if version is None or native else version.hex, None if version is None else time)

@@ -10,18 +10,35 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from replicator.conf import config
-from replicator.ledger import database
+from replicator.ledger import database, nodes
 from replicator.models import MediaFile, Replica
 
 
 def due_targets(targets: Iterable[str], *, for_seconds: float = 0.0) -> list[str]:
-    """Those of *targets* that have work due now, and for so long. One index probe each, however many rows."""
+    """Those of *targets* that have work due now, and for so long, that this process may do. One index probe each,
+    however many rows."""
     due = Replica.objects.using(database.alias()).due(timezone.now() - timedelta(seconds=for_seconds))
-    return [target for target in targets if due.at(target).exists()]
+    return [target for target in targets if any(due.at(target).of(node).exists() for node in nodes.to_serve(target))]
 
 
-def hasten(target: str, *, batch: int = 10_000) -> int:
-    """Make every waiting replica of *target* due now: it is up again. The number of them.
+def due_work(targets: Iterable[str]) -> dict[str, list[str]]:
+    """Where work is due now, for whichever process: node → those of *targets*.
+
+    What waits for a node that is gone is anybody's, as if it named none (``""``).
+    """
+    due = Replica.objects.using(database.alias()).due()
+    found: dict[str, list[str]] = {}
+    for target in targets:
+        for node in nodes.with_pending(target):
+            if due.at(target).of(node).exists():
+                whose = found.setdefault("" if node and nodes.is_gone(node) else node, [])
+                if target not in whose:
+                    whose.append(target)
+    return found
+
+
+def hasten(target: str, *, node: str | None = None, batch: int = 10_000) -> int:
+    """Make every waiting replica of *target* due now: it is up again; or *node* is, with its files. The number.
 
     A provisional success keeps its doubt window: its waiting is not about the target being down. One whose
     confirmation failed has its window behind it.
@@ -32,12 +49,14 @@ def hasten(target: str, *, batch: int = 10_000) -> int:
         Replica.objects.using(database.alias()).pending().at(target).filter(no_window, due_at__gt=now, lease=None)
     )
     total = 0
-    while True:
-        with transaction.atomic(using=database.alias()):
-            ids = list(database.skip_locked(waiting).values_list("pk", flat=True)[:batch])
-            total += Replica.objects.using(database.alias()).filter(pk__in=ids).update(due_at=now)
-        if len(ids) < batch:
-            return total
+    for whose in nodes.with_pending(target) if node is None else [node]:
+        count = batch
+        while count == batch:
+            with transaction.atomic(using=database.alias()):
+                ids = list(database.skip_locked(waiting.of(whose)).values_list("pk", flat=True)[:batch])
+                count = len(ids)
+                total += Replica.objects.using(database.alias()).filter(pk__in=ids).update(due_at=now)
+    return total
 
 
 def requeue(replicas: QuerySet[Replica]) -> int:
@@ -94,14 +113,15 @@ def reclass(
 
 
 def prune(*, batch: int = 1_000) -> int:
-    """Remove the tombstones that every target confirmed a good while ago; the number of them."""
+    """Remove the tombstones that every target confirmed a good while ago, and every node that had the file; the
+    number of them."""
     long_ago = timezone.now() - timedelta(seconds=config().tombstone_age)
     files = MediaFile.objects.using(database.alias())
     replicas = Replica.objects.using(database.alias())
     open_work = replicas.filter(file=OuterRef("pk")).filter(
         ~Q(status=Replica.Status.SYNCED) | Q(synced_at__gt=long_ago)
     )
-    finished = files.filter(~Exists(open_work), deleted=True, updated_at__lte=long_ago)
+    finished = files.filter(~Exists(open_work), deleted=True, updated_at__lte=long_ago, outdated_at="")
     total = 0
     while True:
         with transaction.atomic(using=database.alias()):

@@ -28,7 +28,7 @@ def test_a_save_goes_on_while_the_broker_hangs(published: list[list[str]], monke
     """Promise 4: and what was announced meanwhile is one message for each target."""
     begun, release = threading.Event(), threading.Event()
 
-    def publish(targets: list[str], *, even_if_waiting: bool) -> bool:
+    def publish(targets: list[str], node: str, *, even_if_waiting: bool) -> bool:
         begun.set()
         release.wait(10)
         published.append(targets)
@@ -55,7 +55,7 @@ django.setup()
 from replicator import wake
 from replicator.ledger import health
 health.down_targets = lambda: set()
-wake._publish = lambda targets, *, even_if_waiting: (time.sleep(0.5), print("published", *targets, flush=True))
+wake._publish = lambda targets, node, *, even_if_waiting: (time.sleep(0.5), print("published", *targets, flush=True))
 wake.announce(["media1"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
@@ -70,7 +70,7 @@ django.setup()
 from replicator import wake
 from replicator.ledger import health
 health.down_targets = lambda: set()
-wake._publish = lambda targets, *, even_if_waiting: print("published", *targets, flush=True)
+wake._publish = lambda targets, node, *, even_if_waiting: print("published", *targets, flush=True)
 wake.announce(["parent"])
 assert wake.flush()
 child = os.fork()

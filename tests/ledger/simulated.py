@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from replicator import ledger
+from replicator.conf import config
 from replicator.errors import DeliveryError, Refused, Unavailable
 from replicator.ledger import Claim, Outcome, Write
 from replicator.models import MediaFile, Replica
@@ -17,6 +20,17 @@ from tests.model import protocol
 from tests.model.protocol import CLAIMED, IDLE, SENT, State, Step
 
 LONG_AGO = timedelta(days=30)
+
+
+@contextmanager
+def at_home(target: str) -> Iterator[None]:
+    """*target* is the media root of this node, meanwhile."""
+    settings = vars(config())
+    settings["home"] = frozenset({target})
+    try:
+        yield
+    finally:
+        del settings["home"]
 
 
 class Version(NamedTuple):
@@ -92,6 +106,10 @@ class World:
         """Whether it was possible."""
         if verb == protocol.WRITE:
             self._write()
+        elif verb == protocol.AT_HOME:
+            with at_home(self.target):
+                self._write()
+            self.held = self.versions[-1]
         elif verb == protocol.RECLASS:
             self._reclass()
         elif verb == protocol.ENDS:

@@ -4,7 +4,8 @@
     python -m tests.model --without <rule>       the steps to a stale file that the ledger calls synced
     python -m tests.model --writes 4 --late 3    a larger space
 
-What can happen, in any order and any number: writes, of new bytes or of another class for the same bytes (so many
+What can happen, in any order and any number: writes, of new bytes, also at the target itself where that is the disk of
+the node that writes, or of another class for the same bytes (so many
 together); two workers that claim, send, settle, give back or
 are killed at any instant (a new one takes a killed one's place); leases that end at any instant; requests that are
 answered, refused, or get no answer and then take effect later, or never (so many of those outstanding at once);
@@ -39,6 +40,7 @@ RULES = {
     "hasten": "a target that is up again does not cut a doubt window short",
     "again": "a write makes a provisional success doubtful again",
     "memory": "a write, a failure and a requeue leave the doubt as it is",
+    "home": "a write at the target itself is synced only if nobody has a lease, and there is no doubt",
     "bytes": "the class goes without the bytes only to a target that has confirmed them, and is in no doubt",
 }  # fmt: skip
 
@@ -97,6 +99,7 @@ class Step(NamedTuple):
 
 
 WRITE = "a write: {v}"
+AT_HOME = "a write at the target itself: {v}"
 RECLASS = "another class for the same bytes: {v}"
 ENDS = "the lease ends"
 REQUEUE = "somebody requeues it"
@@ -121,6 +124,7 @@ def steps(s: State, kept: frozenset[str], writes: int, late: int) -> Iterator[tu
     """All that can happen next, while there are at most *writes* versions and *late* late requests."""
     if s.desired < writes:
         yield Step(WRITE, version=s.desired + 1), _written(s, kept)._replace(bytes=s.desired + 1)
+        yield Step(AT_HOME, version=s.desired + 1), _written_at_home(s, kept)
         yield Step(RECLASS, version=s.desired + 1), _written(s, kept)
     if s.lease and not s.ended:
         yield Step(ENDS), s._replace(ended=True)
@@ -194,6 +198,14 @@ def _written(s: State, kept: frozenset[str]) -> State:
     if "untouched" not in kept:
         row = row._replace(lease=False, ended=False, workers=_strangers(s))
     return row
+
+
+def _written_at_home(s: State, kept: frozenset[str]) -> State:
+    """``replicator.ledger.record`` of a node whose media root is the target"""
+    new = s.desired + 1
+    row = _written(s, kept)._replace(bytes=new, held=new, held_bytes=new)
+    calm = not s.lease and not s.doubt
+    return row._replace(status=SYNCED, confirmed=new) if calm or "home" not in kept else row
 
 
 def _succeeded(s: State, free: State, i: int, kept: frozenset[str]) -> State:

@@ -1,0 +1,249 @@
+"""One worker process's turn at one target: claim, send, settle, repeat."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from threading import Thread
+from uuid import UUID
+
+from django.db import DatabaseError
+
+from replicator import ledger, wake
+from replicator.conf import config
+from replicator.delivery.held import Held, note_trouble
+from replicator.delivery.probing import is_answering
+from replicator.delivery.send import send
+from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Unavailable
+from replicator.ledger import Claim, Lease, Outcome, health, nodes
+from replicator.targets.base import Target
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks for new work while a long transfer goes on.
+LOOK_AGAIN = 0.5
+#: Seconds after which a backlog calls for another worker.
+_CALL_AFTER = 2 * LOOK_AGAIN
+#: Seconds that outcomes wait for others, to be settled with them in one statement.
+_SETTLE_WITHIN = 0.1
+#: Seconds that a finished run goes on trying to settle rows which a site's transaction holds.
+_LINGER = 5.0
+
+
+@dataclass(slots=True)
+class Summary:
+    """What one run did at its target."""
+
+    put: int = 0
+    deleted: int = 0
+    failed: int = 0
+    bytes: int = 0
+    #: Why nothing was done: "down", "busy" (enough workers are at it), or "unknown" to this worker's settings.
+    skipped: str = ""
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.failed += 1
+        elif outcome.claim.deleted:
+            self.deleted += 1
+        else:
+            self.put += 1
+            self.bytes += outcome.bytes
+
+
+def _as_seen_here(outcome: Outcome) -> DeliveryError | None:
+    """The error of a file that no other target has either."""
+    node = outcome.claim.node
+    if isinstance(outcome.error, LocalMissing) and config().deliverer not in ("", node) and node:
+        return LocalMissing(f"only the node {node} had it, which is gone, and no target has it yet")
+    return outcome.error
+
+
+class Turn:
+    """One worker process's turn at one target. The threads send; only the thread that calls ``work`` talks to the
+    database."""
+
+    def __init__(self, target: Target, slot: UUID, summary: Summary, storage: str | None = None) -> None:
+        self.target = target
+        self.slot = slot
+        self.summary = summary
+        self.storage = storage
+        self.conf = config()
+        self.to_send: SimpleQueue[Claim | None] = SimpleQueue()
+        self.sent: SimpleQueue[Outcome] = SimpleQueue()
+        self.threads: list[Thread] = []
+        #: Claims that no outcome has come back for.
+        self.in_hand = 0
+        #: Outcomes to settle, and when the first of them came.
+        self.done: list[Outcome] = []
+        self.done_since = 0.0
+        #: Outcomes of files that are not here, which may be read from another target.
+        self.missing: list[Outcome] = []
+        #: Outcomes whose rows a site's transaction held.
+        self.unsettled: list[Outcome] = []
+        self.held = Held()
+        self.begun_in_time: list[Lease] | None = None
+        self.looked = self.called = time.monotonic()
+        self.suspended = self.claimed = False
+
+    def work(self, end: float) -> None:
+        """Until nothing is due, the target is down or it is *end* by the monotonic clock."""
+        try:
+            more = True
+            while True:
+                # At half: the next batch is fetched while the rest of this one is sent.
+                if self.in_hand <= self.conf.batch_size // 2 and not self.suspended:
+                    now = time.monotonic()
+                    if (more or now - self.looked >= LOOK_AGAIN) and self._may_go_on(in_time=now < end):
+                        more = self._claim()
+                if not self.in_hand:
+                    break
+                self._collect()
+                self._settle()
+                self._renew()
+            self._settle_the_rest()
+        finally:
+            self.held.drop()  # what still waits in the queue
+            for _ in self.threads:
+                self.to_send.put(None)
+            for thread in self.threads:
+                thread.join()
+
+    def _may_go_on(self, *, in_time: bool) -> bool:
+        """Whether to take more work: until the time is over, and after that as long as what was begun before goes on.
+
+        A long transfer keeps its slot: the threads beside it must not idle while other files wait.
+        """
+        if in_time:
+            return True
+        if self.begun_in_time is None:
+            self.begun_in_time = list(self.held.leases)
+        return any(lease in self.held.leases for lease in self.begun_in_time)
+
+    def _claim(self) -> bool:
+        """Take more work. Whether there may be yet more."""
+        # First the flag, then the look: what is recorded after the look is announced again.
+        wake.clear_flag(self.target.alias)
+        batch = ledger.claim(self.target.alias, self.conf.batch_size, storage=self.storage)
+        self.looked = time.monotonic()
+        if batch.claims:
+            self.claimed = True
+            self.held.add(batch)
+            self.in_hand += len(batch.claims)
+            while len(self.threads) < min(self.target.concurrency, self.in_hand):
+                thread = Thread(target=self._send_all, name=f"deliver-{self.target.alias}", daemon=True)
+                thread.start()
+                self.threads.append(thread)
+            for claim in batch.claims:
+                self.to_send.put(claim)
+        full = len(batch.claims) == self.conf.batch_size
+        if full and self.target.workers > 1 and self.looked - self.called >= _CALL_AFTER:
+            # A backlog, of which one message may have told. Whoever comes and finds no slot leaves at once.
+            self.called = self.looked
+            wake.wake([self.target.alias], self.conf.deliverer)
+        return full
+
+    def _send_all(self) -> None:
+        while (claim := self.to_send.get()) is not None:
+            self.sent.put(send(self.target, claim))
+
+    def _collect(self) -> None:
+        """Wait for an outcome, and take all there are."""
+        patience = _SETTLE_WITHIN if self.done or self.unsettled else LOOK_AGAIN
+        try:
+            outcome = self.sent.get(timeout=patience)
+            while True:
+                self._take(outcome)
+                if len(self.done) >= self.conf.batch_size:
+                    return
+                outcome = self.sent.get_nowait()
+        except Empty:
+            pass
+        finally:
+            self._send_from_elsewhere()
+
+    def _send_from_elsewhere(self) -> None:
+        """Send again, read from a target that has it, what is not here; a target's copy needs no local file."""
+        missing, self.missing = self.missing, []
+        if not missing:
+            return
+        try:
+            sources = ledger.sources([outcome.claim for outcome in missing])
+        except DatabaseError as error:
+            note_trouble(error)
+            sources = {}
+        for outcome in missing:
+            if found := sources.get(outcome.claim.id):
+                self.to_send.put(replace(outcome.claim, sources=found))
+            else:
+                self._note(replace(outcome, error=_as_seen_here(outcome)))
+
+    def _take(self, outcome: Outcome) -> None:
+        if isinstance(outcome.error, LocalChanged) and not outcome.claim.sources and not self.suspended:
+            self.missing.append(outcome)
+        else:
+            self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        self.in_hand -= 1
+        if not self.done:
+            self.done_since = time.monotonic()
+        self.done.append(outcome)
+        if outcome.sent:
+            self.summary.add(outcome)
+
+    def _settle(self) -> None:
+        """Record the outcomes, once there are enough of them or they have waited long enough."""
+        enough = len(self.done) >= self.conf.batch_size or not self.in_hand
+        waited = time.monotonic() - self.done_since >= _SETTLE_WITHIN
+        if (self.done or self.unsettled) and (enough or waited):
+            fresh, self.done = self.done, []
+            self.unsettled = self.held.settle(self.unsettled + fresh)
+            self._note_health(fresh)
+            self.done_since = time.monotonic()
+
+    def _settle_the_rest(self) -> None:
+        """Try a little longer; what can't be settled is left to its lease's end, and delivered again."""
+        end = time.monotonic() + _LINGER
+        while self.unsettled and time.monotonic() < end:
+            time.sleep(_SETTLE_WITHIN)
+            self.unsettled = self.held.settle(self.unsettled)
+
+    def _renew(self) -> None:
+        if self.held.renew():
+            try:
+                health.renew_slot(self.slot, self.conf.lease_seconds)
+                if self.conf.deliverer:
+                    nodes.note_seen(self.conf.deliverer)
+            except DatabaseError as error:
+                note_trouble(error)
+
+    def _note_health(self, outcomes: list[Outcome]) -> None:
+        failures = [o.error for o in outcomes if isinstance(o.error, Unavailable)]
+        if any(o.error is None for o in outcomes):
+            health.note_success(self.target.alias)
+        elif failures and not self.suspended:
+            in_a_row = health.note_failures(self.target.alias, len(failures), str(failures[-1]))
+            if in_a_row >= self.conf.down_after:
+                self._suspect()
+
+    def _suspect(self) -> None:
+        """End this run; and if the target does not even answer its probe, it is down.
+
+        If it does, some files may be refused by a target that is well, or it hangs on all of them: what waits goes
+        back, as it came, and is taken up again by the sweep.
+        """
+        self.suspended = True
+        reason = is_answering(self.target.alias)
+        if reason:
+            health.mark_down(self.target.alias, reason)
+        # No attempt is spent on what waits.
+        while True:
+            try:
+                claim = self.to_send.get_nowait()
+            except Empty:
+                return
+            if claim is not None:
+                self.sent.put(Outcome(claim, LeaseEnded("too many failures before its turn came"), sent=False))

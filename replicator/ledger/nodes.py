@@ -1,0 +1,113 @@
+"""Who delivers which files, where each node has a disk of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from replicator.conf import config
+from replicator.ledger import database
+from replicator.models import MediaFile, NodeState, Replica
+
+#: Seconds that a node's sign of life stands for: this is on the path of every batch.
+_OFTEN = 10.0
+
+
+def to_serve(target: str) -> list[str]:
+    """The nodes whose replicas at *target* this process may claim, its own first; ``""`` stands for any node's.
+
+    Where the disk is shared there is but that one. Else this node's, and those of nodes that are gone.
+    """
+    own = config().deliverer
+    if not own:
+        return [""]
+    return [own, "", *(node for node in with_pending(target) if node not in ("", own) and is_gone(node))]
+
+
+def with_pending(target: str) -> list[str]:
+    """The nodes that have pending replicas at *target*; one index probe each, however many replicas."""
+    return list(_with_pending(target))
+
+
+def _with_pending(target: str) -> Iterator[str]:
+    rows = (
+        Replica.objects.using(database.alias()).pending().at(target).order_by("node").values_list("node", flat=True)
+    )
+    node = rows.first()
+    while node is not None:
+        yield node
+        node = rows.filter(node__gt=node).first()
+
+
+def note_seen(node: str) -> bool:
+    """*node*'s workers are at work. Whether they were gone."""
+    now = timezone.now()
+    state = _states().filter(node=node).first()
+    if state is None:
+        NodeState.objects.using(database.alias()).get_or_create(node=node, defaults={"seen_at": now})
+        return False
+    if now - state.seen_at > timedelta(seconds=_OFTEN):
+        _states().filter(node=node).update(seen_at=now)
+    return _is_old(state)
+
+
+def known() -> list[str]:
+    """The nodes whose workers were ever seen."""
+    return list(_states().order_by("node").values_list("node", flat=True))
+
+
+def is_gone(node: str) -> bool:
+    """Whether *node*'s workers have given no sign for ``NODE_GONE_AFTER``, if they ever did.
+
+    One that never had any is gone when work has waited for it for so long.
+    """
+    state = _states().filter(node=node).first()
+    if state is not None:
+        return _is_old(state)
+    long_ago = timezone.now() - timedelta(seconds=config().node_gone_after)
+    waiting = Replica.objects.using(database.alias()).of(node).due(long_ago)
+    return any(waiting.at(target).exists() for target in config().targets)
+
+
+def share(*, batch: int = 10_000) -> int:
+    """Let any worker deliver what was recorded for nodes with disks of their own: they share one now. The number.
+
+    Passes over what a transaction of the site is just writing; the next call finds it.
+    """
+    rows = Replica.objects.using(database.alias())
+    total = 0
+    for target in config().targets:
+        for node in filter(None, with_pending(target)):
+            count = batch
+            while count == batch:
+                with transaction.atomic(using=database.alias()):
+                    theirs = database.skip_locked(rows.pending().at(target).of(node))
+                    ids = list(theirs.values_list("pk", flat=True)[:batch])
+                    count = rows.filter(pk__in=ids).update(node="")
+                total += count
+    return total
+
+
+def outdated(node: str, limit: int) -> list[MediaFile]:
+    """Files of which *node*'s disk may have an older version."""
+    files = MediaFile.objects.using(database.alias()).exclude(outdated_at="")
+    return list(files.filter(outdated_at__contains=f",{node},").order_by("pk")[:limit])
+
+
+def note_up_to_date(file: MediaFile, node: str) -> None:
+    """*node* has no older version of *file* any more. Its row is held by the caller (``hold``)."""
+    nodes = [name for name in file.outdated_at.split(",") if name and name != node]
+    files = MediaFile.objects.using(database.alias()).filter(pk=file.pk)
+    files.update(outdated_at=f",{','.join(nodes)}," if nodes else "")
+
+
+def _is_old(state: NodeState) -> bool:
+    return timezone.now() - state.seen_at > timedelta(seconds=config().node_gone_after)
+
+
+def _states() -> QuerySet[NodeState]:
+    return NodeState.objects.using(database.alias())
