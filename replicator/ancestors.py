@@ -5,7 +5,7 @@ What is said here is in the shape of today's settings: aliases and entries of ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -110,6 +110,13 @@ def hosts_named() -> dict[str, str]:
     """The aliases of WebDAV targets in ``TARGETS``, each with the place that it is."""
     urls = {a: e.get("OPTIONS", {}).get("url") for a, e in named().items() if e.get("BACKEND") == WEBDAV}
     return {alias: place_of(url) for alias, url in urls.items() if isinstance(url, str)}
+
+
+def alias_of(host: str, targets: Collection[str]) -> str:
+    """Which of *targets* a host of ``DUST_HOSTS`` is now, also if ``TARGETS`` names it; empty if none is."""
+    place = place_of(_url(host))
+    named_so = [alias for alias, its in hosts_named().items() if its == place]
+    return next((alias for alias in (*named_so, host) if alias in targets), "")
 
 
 def place_of(url: str) -> str:

@@ -2,10 +2,11 @@
 
 from replicator.management.verbs.adopt import Adopt
 from replicator.management.verbs.base import Verb
+from replicator.management.verbs.import_retries import ImportRetries
 from replicator.management.verbs.probe import Probe
 from replicator.management.verbs.reclass import Reclass
 from replicator.management.verbs.requeue import Requeue
 from replicator.management.verbs.status import Status
 from replicator.management.verbs.wait import Wait
 
-VERBS: list[Verb] = [Status(), Requeue(), Adopt(), Reclass(), Wait(), Probe()]
+VERBS: list[Verb] = [Status(), Requeue(), Adopt(), ImportRetries(), Reclass(), Wait(), Probe()]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, OutputWrapper
@@ -18,6 +18,8 @@ from replicator.adoption_from_target import AdoptionFromTarget
 from replicator.errors import TargetError
 from replicator.management.verbs.base import Verb, number_of, size_of, storages_named, targets_named
 from replicator.storage import ReplicatedStorage
+
+A = TypeVar("A", bound=Adoption)
 
 _TITLES = {"refused": "REFUSED", "skipped": "skipped", "deleted": "deleted"}
 
@@ -68,7 +70,7 @@ The exit code is 1 if a file was refused: it will not replicate until it is rena
         refused = 0
         for storage in storages:
             adoption = _adoption(storage, options)
-            _run(adoption, out, err)
+            carry_out(adoption, out, err, _summary)
             refused += adoption.refused
             if adoption.adopted and not adoption.dry_run and not source:
                 due.update(storage.targets)
@@ -84,7 +86,8 @@ def _adoption(storage: ReplicatedStorage, options: dict[str, Any]) -> Adoption:
     return Adoption(storage, options["batch"], options["dry_run"])
 
 
-def _run(adoption: Adoption, out: OutputWrapper, err: OutputWrapper) -> None:
+def carry_out(adoption: A, out: OutputWrapper, err: OutputWrapper, summary: Callable[[A], str]) -> None:
+    """Run *adoption*, with a progress bar on a terminal; say what it notes, and its *summary* however it ends."""
     bar = tqdm(unit=" files", unit_scale=True, disable=not sys.stderr.isatty(), leave=False)
     seen: Counter[str] = Counter()
 
@@ -107,15 +110,15 @@ def _run(adoption: Adoption, out: OutputWrapper, err: OutputWrapper) -> None:
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
     except TargetError as error:
-        out.write(_summary(adoption))
+        out.write(summary(adoption))
         raise CommandError(
             f"{error}. What is recorded is passed over when you start the same command again."
         ) from error
     except KeyboardInterrupt:
-        out.write(_summary(adoption))
+        out.write(summary(adoption))
         err.write("Interrupted. Start the same command again to go on: what is recorded is passed over.")
         sys.exit(130)
-    out.write(_summary(adoption))
+    out.write(summary(adoption))
 
 
 def _summary(adoption: Adoption) -> str:
