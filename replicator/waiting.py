@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,7 +23,14 @@ _EXAMPLES = 5
 
 
 class NotSynced(Exception):
-    """Targets lack what was waited for. The message says what is missing where, why, and what to do."""
+    """Targets lack what was waited for. The message says what is missing where, why, and what to do.
+
+    *files*: (storage, name) of each file that was saved and lacks copies, if it was a save that waited.
+    """
+
+    def __init__(self, message: str, files: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 @dataclass(frozen=True, slots=True)

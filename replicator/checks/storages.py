@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 from replicator import legacy
 from replicator.checks import places
 from replicator.conf import config, nearest
+from replicator.storage import copies
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.storage.static import ReplicatedStaticFilesStorage
 from replicator.targets.base import url_path
@@ -127,6 +128,11 @@ def _problems_of_entry(entry: str) -> Iterator[CheckMessage]:
     except (TypeError, ValueError, ImproperlyConfigured) as error:
         hint = f'Write what the storage takes into "OPTIONS" of {where}.'
         yield Error(f"{where} can't be made: {error}", hint=hint, id="replicator.E005")
+        return
+    try:
+        copies.check(storage)
+    except ImproperlyConfigured as error:
+        yield Error(f"{error}.", hint="Without min_copies all its targets are meant.", id="replicator.E005")
         return
     if isinstance(storage, ReplicatedStaticFilesStorage) and not storage.location:
         yield Error(

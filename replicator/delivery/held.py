@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import DatabaseError
+from django.db import Error
 
 from replicator import ledger
 from replicator.conf import config
@@ -42,15 +42,19 @@ class Held:
                 if len(sent) < len(mine):
                     ledger.release(lease, [o.claim.id for o in mine if not o.sent])
                 remaining = ledger.settle(lease, sent)
-            except DatabaseError as error:
+            except Error as error:
                 note_trouble(error)
                 remaining = mine
             left += remaining
             self.leases[lease] -= {o.claim.id for o in mine} - {o.claim.id for o in remaining}
             if not self.leases[lease]:
                 del self.leases[lease]
-            tell(settled := [o for o in sent if o not in remaining])
-            spool.release(settled)
+            settled = [o for o in sent if o not in remaining]
+            try:
+                tell(settled)
+                spool.release(settled)
+            except Error as error:
+                note_trouble(error)
         return left
 
     def renew(self) -> bool:
@@ -61,10 +65,14 @@ class Held:
         try:
             for lease, ids in self.leases.items():
                 ledger.renew(lease, ids)
-        except DatabaseError as error:
+        except Error as error:
             # What is being sent goes on until its lease ends; there is time for another try before that.
             note_trouble(error)
         return True
+
+    def lasts(self) -> bool:
+        """Whether any of it is held still."""
+        return any(time.monotonic() < lease.ends for lease in self.leases)
 
     def drop(self) -> None:
         """Have nothing more sent of it."""
@@ -72,7 +80,7 @@ class Held:
             lease.ends = 0.0
 
 
-def note_trouble(error: DatabaseError) -> None:
+def note_trouble(error: Error) -> None:
     """The next statement is to find a database that is back."""
     log.warning("ledger unavailable", extra={"error": type(error).__name__})
     connection = database.connection()

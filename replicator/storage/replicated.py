@@ -27,7 +27,7 @@ from replicator import ledger, local
 from replicator.conf import config, nearest
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
-from replicator.storage import spool
+from replicator.storage import copies, spool
 from replicator.storage.belonging import problem
 from replicator.storage.names import cleaned, owned
 from replicator.storage.options import check_copies, check_source, folder
@@ -137,6 +137,7 @@ class ReplicatedStorage(Reading):
 
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
         self._check_belonging()
+        copies.check(self)
         self._make_directory(name)
         entry = Entry(self._root, name, uuid4())
         entry.open()
@@ -169,7 +170,7 @@ class ReplicatedStorage(Reading):
                     # Another web host took the name just now. What was put here is not removed here: only tidy,
                     # alone with the name, can know that nobody has put his own in its place.
                     return False
-            on_commit(LocalChange(self.alias, entry, delete=False), self.targets)
+            on_commit(LocalChange(self.alias, entry, delete=False), self.targets, copies.wanted(self, entry))
         return True
 
     def _as_write(self, name: str, digest: Digest, version: UUID) -> ledger.Write:

@@ -43,6 +43,11 @@ class ReplicatedStaticFilesStorage(ReplicatedStorage, StaticFilesStorage):
                 "serve_from is for media: each {% static %} would cost a query. Leave it out, and write STATIC_URL = "
                 '"https://static.example.com/static/", a name that your hosts share: each has all static files.'
             )
+        if options.get("wait") is not None:
+            raise ImproperlyConfigured(
+                '"wait" is for uploads: collectstatic waits for targets once, at its end, as long as the option '
+                '"manifest_wait" of ReplicatedManifestStaticFilesStorage says'
+            )
         self._run: Run | None = None
         super().__init__(*args, alias=alias, **options)
 

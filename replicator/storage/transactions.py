@@ -10,9 +10,11 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from replicator import ledger, wake
+from replicator.delivery.wanted import Wanted
 from replicator.ledger.database import alias
 from replicator.local import Entry
 from replicator.models import MediaFile
+from replicator.storage.copies import Copies, Wait
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ class Announcement:
         self.versions: dict[tuple[str, str], list[UUID]] = {}
         #: Files that a delete was noted for; as above.
         self.deleted: set[tuple[str, str]] = set()
+        #: What is waited for after they are sent; None: nothing.
+        self.copies: Copies | None = None
         self.sent = False
 
     def send(self) -> None:
@@ -77,8 +81,9 @@ class LocalChange:
             return row is None or row.version != self.entry.version or self.entry.remove_old()
 
 
-def on_commit(change: LocalChange, targets: Iterable[str]) -> None:
-    """Finish *change* and wake workers for *targets* when the transaction commits; now, if there is none."""
+def on_commit(change: LocalChange, targets: Iterable[str], wanted: Wanted | None = None) -> None:
+    """Finish *change* and wake workers for *targets* when the transaction commits; now, if there is none. With
+    *wanted*, the commit then waits for its copies, and raises ``NotSynced`` if they are not to be had."""
     announcement = _announcement()
     if announcement is None:
         announcement = Announcement()
@@ -91,6 +96,20 @@ def on_commit(change: LocalChange, targets: Iterable[str]) -> None:
     if change.delete:
         announcement.deleted.add(file)
     transaction.on_commit(change.finish, using=alias(), robust=True)
+    if announcement.copies is not None:
+        _let_it_pass(Wait)
+    if wanted is not None:
+        announcement.copies = announcement.copies or Copies()
+        transaction.on_commit(Wait(announcement.copies, wanted).end, using=alias())
+
+
+def _let_it_pass(kind: type[Wait]) -> None:
+    """Call the last hook before those of *kind*: Django calls none after one that raises."""
+    hooks = connections[alias()].run_on_commit
+    for place, (_, func, *_) in enumerate(hooks):
+        if isinstance(getattr(func, "__self__", None), kind):
+            hooks.insert(place, hooks.pop())
+            return
 
 
 def deletes(storage: str, name: str) -> bool:
