@@ -76,7 +76,8 @@ def _answer_from(
     if not asked or (part is not None and is_absolute(asked)):
         fields = instructions(source, facts, whole=not asked, for_all=for_all)
         if fields:
-            return HttpResponse(headers={**headers, **fields, "Content-Length": "0"})
+            told = {**headers, **fields, "Content-Length": "0"}
+            return HttpResponse(headers={name: value for name, value in told.items() if value})
     return _stream(request, source, facts, part, headers)
 
 

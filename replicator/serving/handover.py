@@ -19,6 +19,8 @@ _CACHED = "Content-Type Content-Disposition ETag Last-Modified Accept-Ranges X-C
 def instructions(source: Source, facts: Facts, *, whole: bool, for_all: bool) -> dict[str, str]:
     """The fields that tell the server in front where to fetch the file; empty: it is to be sent from here.
 
+    An empty value: this field is left to that server.
+
     *whole*: no part of it is asked for. *for_all*: whoever asks next for this URL may have the same answer.
     """
     if isinstance(source, Here):
@@ -41,9 +43,12 @@ def _for_local(place: Place) -> dict[str, str]:
     storage = place.storage
     if isinstance(storage, ProtectedStorage):
         if storage.x_accel_redirect:
-            return {"X-Accel-Redirect": storage.x_accel_redirect + quote(place.name)}
-        if storage.x_sendfile:
-            return {"X-Sendfile": quote(storage.path(place.name))}
+            # Of a file nginx says itself that it has parts, once more.
+            return {"X-Accel-Redirect": storage.x_accel_redirect + quote(place.name), "Accept-Ranges": ""}
+        path = storage.path(place.name)
+        if storage.x_sendfile and path.isprintable() and path == path.strip():
+            # As bytes: mod_xsendfile 0.12 decodes nothing.
+            return {"X-Sendfile": path.encode().decode("latin-1")}
     return {}
 
 

@@ -116,13 +116,13 @@ def down_among(targets: Iterable[Target]) -> set[str]:
 def record_of(place: Place) -> Record | None:
     """What the ledger says; None if it never heard of the file. One query, to the database that writes go to:
     a copy of it may not know yet what was just uploaded."""
+    # Of a storage without targets the file is known, too: an empty list would be taken for no rows at all.
+    targets = [target.alias for target in place.targets] or [""]
     rows = (
         MediaFile.objects.using(database_alias())
         .filter(storage=place.storage.alias, name=place.name)
         .annotate(
-            at=FilteredRelation(
-                "replicas", condition=Q(replicas__target__in=[target.alias for target in place.targets])
-            ),
+            at=FilteredRelation("replicas", condition=Q(replicas__target__in=targets)),
             down=Exists(TargetState.objects.filter(target=OuterRef("at__target"), state=TargetState.State.DOWN)),
         )
         .values_list(
