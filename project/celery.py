@@ -9,7 +9,10 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 from django.conf import settings
+from kombu import Queue
 from kombu.transport import redis
+
+from replicator.conf import config, queue_of
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -67,6 +70,9 @@ if settings.CELERY_BROKER_URL.startswith(("redis", "rediss", "sentinel", "unix")
         "socket_keepalive": True,
         "health_check_interval": 15,
     }
+if not settings.REPLICATOR.get("SHARED_MEDIA", True):
+    # What arrived on this node's disk waits for this node's workers.
+    app.conf.task_queues = [Queue(app.conf.task_default_queue), Queue(queue_of(config().node))]
 app.autodiscover_tasks()
 
 

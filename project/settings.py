@@ -135,7 +135,11 @@ _hosts = env.pairs(
 )
 # MEDIA_HOSTS_USERNAME, …_PASSWORD, …_AUTH (basic, digest), …_TOKEN, …_CA_BUNDLE, …_CLIENT_CERT, …_CLIENT_KEY,
 # …_VERIFY (size, content): for all of them; MEDIA_HOSTS_<ALIAS>_USERNAME and so on: for one, which comes first.
-_HOST_OPTIONS = ("username", "password", "auth", "token", "ca_bundle", "client_cert", "client_key", "verify")
+# …_PUBLIC_URL: where browsers find what is there, for links; …_NODE: the node whose own media root it serves.
+_HOST_OPTIONS = (
+    *("username", "password", "auth", "token", "ca_bundle", "client_cert", "client_key", "verify"),
+    *("public_url", "node"),
+)
 
 
 def _target(alias: str, url: str) -> dict[str, Any]:
@@ -191,6 +195,9 @@ STORAGES = {
 # REPLICATOR_NODE: this machine's name in the ledger; the host name unless given.
 if env.str("REPLICATOR_NODE", default=""):
     REPLICATOR["NODE"] = env.str("REPLICATOR_NODE")
+# REPLICATOR_SHARED_MEDIA: 0 if each node has a disk of its own; its workers then deliver what arrived there.
+if not env.flag("REPLICATOR_SHARED_MEDIA", default=True):
+    REPLICATOR["SHARED_MEDIA"] = False
 # REPLICATOR_<KEY>: any number of REPLICATOR; times are seconds. replicator/conf.py says what each means.
 for _key, _kind in {
     "LEASE_SECONDS": float,
@@ -205,6 +212,7 @@ for _key, _kind in {
     "ORPHAN_GRACE": float,
     "ANNOUNCE_TIMEOUT": float,
     "ANNOUNCE_PAUSE": float,
+    "NODE_GONE_AFTER": float,
 }.items():
     _value = env.number(f"REPLICATOR_{_key}", kind=_kind)
     if _value is not None:

@@ -107,7 +107,7 @@ _NUMBERS: dict[str, tuple[type, float]] = {
 }
 
 #: Of characters that may be in a queue's name, and in a list with commas.
-_NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: Of characters that mean themselves in a URL and in nginx's configuration.
 _LOCATION = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
@@ -141,7 +141,7 @@ def problems(raw: object) -> Iterator[Problem]:
         elif key == "TARGETS":
             yield from _target_problems(value)
         elif key == "NODE":
-            if not isinstance(value, str) or (value and not _NODE.fullmatch(value)):
+            if not isinstance(value, str) or (value and not NODE.fullmatch(value)):
                 yield Problem(
                     f'REPLICATOR["NODE"] is {value!r}.',
                     "Write a name of at most 64 letters, digits, dots, hyphens and underscores.",
@@ -214,6 +214,11 @@ def config() -> Config:
     }
     values["node"] = values.get("node") or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()[:64])
     return Config(**values)
+
+
+def queue_of(node: str) -> str:
+    """The queue that the workers of a node with a disk of its own take from, beside the default one."""
+    return f"replicator.{node}"
 
 
 def media_url() -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Min
+from django.db.models import Count, Exists, Min, OuterRef
 from django.utils import timezone
 
 from replicator.conf import config
 from replicator.ledger import database
-from replicator.models import Replica, TargetState
+from replicator.ledger import nodes as ledger_nodes
+from replicator.models import NodeState, Replica, TargetState
 from replicator.storage.replicated import replicated_storages
 
 
@@ -48,6 +49,23 @@ class StorageStatus:
     storage: str
     location: str
     targets: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node with a disk of its own."""
+
+    node: str
+    seen_at: datetime | None
+    """When its workers were last at work; None: never."""
+    gone: bool
+    """For so long that others deliver its files, as far as a target has them."""
+    pending: int
+    """Replicas that wait for it."""
+    nowhere: int
+    """Files among those that no target has, counted only if it is gone."""
+    example: str
+    """One of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +132,33 @@ def _status(
 
 def storages() -> list[StorageStatus]:
     return [StorageStatus(s.alias, str(s.location), list(s.targets)) for s in replicated_storages()]
+
+
+def nodes() -> list[NodeStatus]:
+    """Where each node has a disk of its own: those that were ever seen, and those that something waits for."""
+    if not config().deliverer:
+        return []
+    replicas = Replica.objects.using(database.alias())
+    waiting: dict[str, int] = {
+        row["node"]: row["count"]
+        for row in replicas.pending().exclude(node="").order_by().values("node").annotate(count=Count("*"))
+    }
+    seen = {state.node: state.seen_at for state in NodeState.objects.using(database.alias())}
+    found = []
+    for node in sorted(seen.keys() | waiting.keys() | {config().node}):
+        gone = ledger_nodes.is_gone(node)
+        count, example = _nowhere(node) if gone else (0, "")
+        found.append(NodeStatus(node, seen.get(node), gone, waiting.get(node, 0), count, example))
+    return found
+
+
+def _nowhere(node: str) -> tuple[int, str]:
+    """Files that wait for *node* and that no target has, and one of them."""
+    replicas = Replica.objects.using(database.alias())
+    held = replicas.filter(file=OuterRef("file"), status=Replica.Status.SYNCED, version=OuterRef("file__version"))
+    open_work = replicas.backlog().of(node).filter(file__deleted=False).filter(~Exists(held))
+    example = open_work.select_related("file").order_by("pk").first()
+    return open_work.values("file").distinct().count(), str(example.file) if example else ""
 
 
 def failures(aliases: Iterable[str], limit: int) -> list[Failure]:

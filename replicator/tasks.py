@@ -9,8 +9,9 @@ from celery import shared_task
 
 from replicator import delivery, ledger, wake
 from replicator.conf import config
-from replicator.ledger import health
+from replicator.ledger import health, nodes
 from replicator.storage import replicated_storages
+from replicator.storage.outdated import remove_outdated
 
 
 @shared_task(name="replicator.deliver", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
@@ -22,10 +23,23 @@ def deliver(target: str) -> dict[str, Any]:
 @shared_task(name="replicator.sweep", ignore_result=True)
 def sweep() -> list[str]:
     """Wake a worker for each target that has work due: retries, ended leases, lost messages."""
-    up = config().targets.keys() - health.down_targets()
-    due = ledger.due_targets(sorted(up))
-    wake.wake(due)
-    return due
+    up = sorted(config().targets.keys() - health.down_targets())
+    if not config().deliverer:
+        nodes.share()
+        due = ledger.due_targets(up)
+        wake.wake(due, "")
+        return due
+    work = ledger.due_work(up)
+    for node, targets in work.items():
+        wake.wake(targets, node)
+    wake.send_to_nodes("replicator.check_in", nodes.known())
+    return sorted({target for targets in work.values() for target in targets})
+
+
+@shared_task(name="replicator.check_in", ignore_result=True)
+def check_in() -> None:
+    """Show that this node's workers are at work, where each node has a disk of its own."""
+    delivery.show_life()
 
 
 @shared_task(name="replicator.probe", ignore_result=True)
@@ -36,5 +50,15 @@ def probe() -> dict[str, bool]:
 
 @shared_task(name="replicator.prune", ignore_result=True)
 def prune() -> dict[str, int]:
-    """Remove finished tombstones, and what killed or rolled back writes left on this machine's disk."""
-    return {"tombstones": ledger.prune(), "leftovers": sum(s.tidy() for s in replicated_storages())}
+    """Remove finished tombstones, and have each disk tidied."""
+    done = {"tombstones": ledger.prune()}
+    if config().deliverer:
+        wake.send_to_nodes("replicator.tidy", nodes.known())
+        return done
+    return {**done, **tidy()}
+
+
+@shared_task(name="replicator.tidy", ignore_result=True)
+def tidy() -> dict[str, int]:
+    """Remove what killed or rolled back writes left on this machine's disk, and what other nodes have replaced."""
+    return {"leftovers": sum(s.tidy() for s in replicated_storages()), "outdated": remove_outdated()}

@@ -19,7 +19,7 @@ from celery import Celery, current_app
 from django.db import DatabaseError, InterfaceError
 from kombu import Connection, Producer
 
-from replicator.conf import config
+from replicator.conf import config, queue_of
 from replicator.ledger import health, nodes
 
 log = logging.getLogger(__name__)
@@ -137,9 +137,19 @@ def wake(targets: Iterable[str], node: str | None = None) -> bool:
     return all(done)
 
 
-def queue_of(node: str) -> str:
-    """The queue that the workers of a node with a disk of its own take from, beside the default one."""
-    return f"replicator.{node}"
+def send_to_nodes(task: str, names: Iterable[str]) -> None:
+    """Have *task* run on each of these nodes, once its workers come to it; soon or not at all. Never raises."""
+    if time.monotonic() < _leave_alone_until:
+        return
+    names = list(names)
+    try:
+        producer = _producer()
+        for name in names:
+            current_app.send_task(
+                task, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES, queue=queue_of(name)
+            )
+    except Exception as error:  # as in _publish
+        _give_up(error, names)
 
 
 def clear_flag(target: str) -> None:

@@ -12,7 +12,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from replicator.checks import celery, database, private, settings, storages
+from replicator.checks import celery, database, nodes, private, settings, storages
 
 
 def register() -> None:
@@ -28,6 +28,7 @@ def check(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[Chec
         *settings.what_settings_became(),
         *settings.problems_of_targets(),
         *storages.problems(),
+        *nodes.problems(),
         *private.problems(),
         *database.problems(),
         *celery.problems(),

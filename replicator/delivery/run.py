@@ -34,7 +34,7 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
     target = get_target(alias)
     end = time.monotonic() + (conf.run_seconds if seconds is None else seconds)
     if storage is None:
-        _show_life()
+        show_life()
     empty = 0
     while True:
         if health.is_down(alias):
@@ -59,7 +59,7 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
             return summary
 
 
-def _show_life() -> None:
+def show_life() -> None:
     """Where nodes have disks of their own: this one's workers are at work. If they were gone, its files are due."""
     node = config().deliverer
     if node and nodes.note_seen(node):

@@ -157,7 +157,7 @@ class ReplicatedStorage(Reading):
         with transaction.atomic(using=database_alias(), savepoint=False):
             if replace:
                 # The ledger first: its row lock is what keeps a delete from removing what is put in place here.
-                ledger.record(write, self.targets)
+                recorded = ledger.record(write, self.targets)
                 entry.put_in_place()
             else:
                 try:
@@ -166,11 +166,13 @@ class ReplicatedStorage(Reading):
                     return False
                 except OSError as error:
                     raise _explained(error, self._root) from error
-                if not ledger.record(write, self.targets, only_if_free=True):
+                recorded = ledger.record(write, self.targets, only_if_free=True)
+                if not recorded:
                     # Another web host took the name just now. What was put here is not removed here: only tidy,
                     # alone with the name, can know that nobody has put his own in its place.
                     return False
-            on_commit(LocalChange(self.alias, entry, delete=False), self.targets, copies.wanted(self, entry))
+            change = LocalChange(self.alias, entry, delete=False, keep=recorded is ledger.Recorded.DISTURBED)
+            on_commit(change, self.targets, copies.wanted(self, entry))
         return True
 
     def _as_write(self, name: str, digest: Digest, version: UUID) -> ledger.Write:

@@ -40,12 +40,16 @@ class Announcement:
 
 
 class LocalChange:
-    """One write's local traces, to be cleared away when it has come true."""
+    """One write's local traces, to be cleared away when it has come true.
 
-    def __init__(self, storage: str, entry: Entry, *, delete: bool) -> None:
+    *keep*: by ``tidy``, later: until then something older may be put in its place, and they are what is left.
+    """
+
+    def __init__(self, storage: str, entry: Entry, *, delete: bool, keep: bool = False) -> None:
         self.storage = storage
         self.entry = entry
         self.delete = delete
+        self.keep = keep
         #: This write's version and those of its file that the same transaction wrote after it.
         self.versions = [entry.version]
         connection = connections[alias()]
@@ -54,6 +58,8 @@ class LocalChange:
 
     def finish(self) -> None:
         """Never raises: what goes wrong here is left to ``tidy``."""
+        if self.keep:
+            return
         try:
             if self._remove() if self.delete else self.has_come_true():
                 self.entry.close()

@@ -94,8 +94,18 @@ class Target(ABC):
     #: Whether ``names`` can tell what it holds.
     can_list: ClassVar[bool] = False
 
-    def __init__(self, alias: str, *, concurrency: int | None = None, workers: int = 2, public_url: str = "") -> None:
+    def __init__(
+        self,
+        alias: str,
+        *,
+        concurrency: int | None = None,
+        workers: int = 2,
+        public_url: str = "",
+        node: str = "",
+    ) -> None:
         self.alias = alias
+        #: The node whose media root it is, where each has a disk of its own (``SHARED_MEDIA``); empty: none's.
+        self.node = node
         #: Threads that send to this target in one worker process.
         self.concurrency = concurrency or self.default_concurrency
         #: Worker processes that may be busy with this target at once.

@@ -43,6 +43,7 @@ class WebDAVTarget(Target):
     *connect_timeout*, *read_timeout* (how long it may be silent): seconds. *min_rate*: bytes per second below
     which a transfer is given up. *headers*: sent with each request.
     *public_url*: the server, as browsers know it; a file's URL there is this, the path, and the name.
+    *node*: the one whose own media root this server serves, where each node has a disk of its own.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class WebDAVTarget(Target):
         min_rate: float = 64 * 1024,
         headers: Mapping[str, str] | None = None,
         public_url: str = "",
+        node: str = "",
         concurrency: int | None = None,
         workers: int = 2,
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url)
+        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url, node=node)
         self._options = WebDAVOptions(
             alias=alias,
             url=url,

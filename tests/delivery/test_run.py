@@ -83,7 +83,7 @@ def test_pruning_passes_over_a_storage_that_can_not_be_made(target: MemoryTarget
         "broken": {"BACKEND": "nowhere.Storage"},
         "staticfiles": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"unknown": 1}},
     }
-    assert tasks.prune() == {"tombstones": 0, "leftovers": 0}
+    assert tasks.prune() == {"tombstones": 0, "leftovers": 0, "outdated": 0}
 
 
 def test_a_wake_up_for_a_target_that_is_gone_is_no_error(

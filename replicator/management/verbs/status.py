@@ -14,6 +14,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from replicator import status
+from replicator.conf import queue_of
 from replicator.management.verbs.base import Verb, age_of, number_of, targets_named
 
 
@@ -46,11 +47,13 @@ The exit code is 1 if a replica has failed.
             storages = status.storages()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
+        nodes = status.nodes()
         failed = sum(t.failed for t in targets)
         if options["json"]:
             facts = {
                 "targets": [{**asdict(t), "backlog": t.backlog} for t in targets],
                 "storages": [asdict(storage) for storage in storages],
+                "nodes": [asdict(node) for node in nodes],
                 "failures": [asdict(failure) for failure in failures],
                 "pending": sum(t.pending for t in targets),
                 "failed": failed,
@@ -59,6 +62,7 @@ The exit code is 1 if a replica has failed.
         else:
             _write_targets(targets, out)
             _write_storages(storages, out)
+            _write_nodes(nodes, out)
             _write_failures(failures, failed, out)
         if failed:
             raise CommandError(
@@ -102,6 +106,26 @@ def _write_storages(storages: Sequence[status.StorageStatus], out: OutputWrapper
         _write_table(["storage", "location", "targets"], rows, out)
     else:
         out.write("STORAGES has no ReplicatedStorage: nothing replicates.")
+
+
+def _write_nodes(nodes: Sequence[status.NodeStatus], out: OutputWrapper) -> None:
+    if not nodes:
+        return
+    now = timezone.now()
+    out.write("")
+    rows = []
+    for node in nodes:
+        seen = f"{age_of((now - node.seen_at).total_seconds())} ago" if node.seen_at else "never"
+        rows.append([node.node, "gone" if node.gone else "up", f"{node.pending:,}", seen])
+    _write_table(["node", "state", "pending", "last seen"], rows, out, right={2})
+    for node in nodes:
+        if not node.seen_at:
+            out.write(f"{node.node}: start workers there that take from the queue {queue_of(node.node)} (-Q).")
+        if node.nowhere:
+            out.write(
+                f"{node.node}: {number_of(node.nowhere, 'file')} that only its disk has, and no target yet, such as "
+                f"{node.example}"
+            )
 
 
 def _write_failures(failures: Sequence[status.Failure], failed: int, out: OutputWrapper) -> None:
