@@ -61,7 +61,7 @@ class Origin:
     def netloc(self) -> str:
         """As the Host field has it: the port only if it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = {"http": 80, "https": 443}[self.scheme]
+        usual = {"http": 80, "https": 443}.get(self.scheme)
         return host if self.port == usual else f"{host}:{self.port}"
 
     def connect(self, connect_timeout: float, timeout: float) -> Connection:
