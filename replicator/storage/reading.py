@@ -54,7 +54,7 @@ class Reading(FileSystemStorage):
     def _open_to_read(self, name: str, mode: str) -> File[Any]:
         if not self._may_be_old:
             try:
-                return File(open(self.path(name), mode))  # noqa: PTH123  # whoever opens it closes it
+                return _ReadFile(self, name, open(self.path(name), mode))  # noqa: PTH123  # whoever opens it closes it
             except FileNotFoundError:
                 if not self._reads_back:
                     raise
@@ -69,7 +69,8 @@ class Reading(FileSystemStorage):
                 if row is None or latest is None or latest.version == row.version:
                     raise
                 row = latest
-        file: File[Any] = File(raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8"), name)
+        file = _ReadFile(self, name, raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8"), name)
+        file.mode = mode
         if row is not None:
             file.size = row.size
         return file
@@ -169,6 +170,26 @@ class Reading(FileSystemStorage):
         """What the ledger says of a file."""
         rows = MediaFile.objects.using(database_alias()).filter(storage=self.alias, name=cleaned(self, name))
         return rows.first()
+
+
+class _ReadFile(File):  # type: ignore[type-arg]  # generic only in the stubs
+    """A file that was opened to be read."""
+
+    def __init__(self, storage: Reading, name: str, file: Any, shown: str | None = None) -> None:
+        super().__init__(file, shown)
+        self._storage, self._stored = storage, name
+
+    def open(self, mode: str | None = None, *_: Any, **__: Any) -> _ReadFile:
+        """Open it again, as fields do. Through the storage: it may have gone from here, and writes are recorded."""
+        if self.closed:
+            again = self._storage.open(self._stored, mode or self.mode)
+            self.file = again.file if isinstance(again, _ReadFile) else again
+            self.mode = mode or self.mode
+            self.__dict__.pop("size", None)
+            self.__dict__.update({k: v for k, v in vars(again).items() if k == "size"})
+        else:
+            self.seek(0)
+        return self
 
 
 def _opened_if(path: str, wanted: Digest) -> BinaryIO | None:
