@@ -62,16 +62,16 @@ def _problems_of_options(storage: ProtectedStorage) -> Iterator[CheckMessage]:
 
 def _problems_of_folder(storage: ProtectedStorage) -> Iterator[CheckMessage]:
     """E031: a folder that is, or has in it, one whose files anybody may read."""
-    seen: set[str] = set()
     for name, folder in _public_folders():
-        if os.path.realpath(folder) not in seen and overlap(storage.location, folder):
-            seen.add(os.path.realpath(folder))
+        if overlap(storage.location, folder):
             yield Error(
                 f"STORAGES[{storage.alias!r}] keeps private files in {storage.location}, and {name} is {folder}: "
                 "what serves that to anybody serves them without a link.",
                 hint='Give it a "location" of its own, as in BASE_DIR / "private", neither inside nor around.',
                 id="replicator.E031",
             )
+            # One message: others are often of folders inside.
+            return
 
 
 def _public_folders() -> Iterator[tuple[str, str]]:
