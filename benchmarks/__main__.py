@@ -16,7 +16,7 @@ from time import monotonic
 import pytest
 from tqdm import tqdm
 
-from benchmarks import delivering, mogilefs, saves, upkeep
+from benchmarks import delivering, mogilefs, saves, upkeep, waiting
 from benchmarks.peers import Missing
 from benchmarks.report import Row, table
 
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "statements": saves.statements,
     "save": saves.beside_plain,
     "resto": saves.beside_resto,
+    "wait": waiting.beside_resto,
     "drain": delivering.backlog,
     "large": delivering.large_file,
     "visible": delivering.visible,

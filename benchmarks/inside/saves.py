@@ -12,11 +12,12 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.storage import FileSystemStorage, Storage, default_storage
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from replicator import wake
+from replicator.storage import ReplicatedStorage
 
 DATA = os.urandom(4096)
 _names = iter(range(10**9))
@@ -84,20 +85,27 @@ def beside_plain(rounds: int, together: int, forget_wake_ups: bool) -> dict[str,
 
 def beside_resto(rounds: int, samples: int, hosts: list[str]) -> dict[str, list[float]]:
     """Seconds of each save: ours, and django-resto's, which waits for all *hosts* (host:port), or its time-out."""
+    return _beside_resto(default_storage, rounds, samples, hosts)
+
+
+def waiting_beside_resto(rounds: int, samples: int, hosts: list[str], copies: int) -> dict[str, list[float]]:
+    """As ``beside_resto``, but ours waits for *copies* of its targets, too."""
+    return _beside_resto(ReplicatedStorage(wait=10, min_copies=copies), rounds, samples, hosts)
+
+
+def _beside_resto(ours: Storage, rounds: int, samples: int, hosts: list[str]) -> dict[str, list[float]]:
     from django_resto.storage import HybridStorage  # a peer that may not be installed
 
     place = tempfile.mkdtemp(dir=Path(default_storage.location).parent)
     resto = HybridStorage(hosts=hosts, base_url="http://localhost/media/", location=place)
-    kinds: dict[str, Callable[[], object]] = {
-        "ours": _save,
-        "resto": lambda: resto.save(_new_name(), ContentFile(DATA)),
-    }
+    kinds: dict[str, Storage] = {"ours": ours, "resto": resto}
 
-    def sample(save: Callable[[], object]) -> float:
+    def sample(storage: Storage) -> float:
         _forget_wake_ups()
+        name, content = _new_name(), ContentFile(DATA)
         start = perf_counter()
         with suppress(OSError):
-            save()
+            storage.save(name, content)
         return perf_counter() - start
 
     return _in_turns(kinds, sample, rounds, samples)

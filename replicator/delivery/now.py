@@ -9,23 +9,21 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
-from django.db.models import Q
-from django.utils import timezone
 
 from replicator import ledger
 from replicator.conf import config
 from replicator.delivery.held import Held, note_trouble
 from replicator.delivery.send import send
-from replicator.delivery.wanted import HEDGE, Health, Wanted, choose, short
+from replicator.delivery.threads import Threads
+from replicator.delivery.wanted import HEDGE, Wanted, choose, short
 from replicator.errors import LeaseEnded, Unavailable
-from replicator.ledger import Claim, Outcome, database, health
-from replicator.models import TargetState
+from replicator.ledger import Claim, Outcome, health
 from replicator.targets import get_target
 
 log = logging.getLogger(__name__)
@@ -62,6 +60,8 @@ class _Call:
         self.in_hand: dict[Claim, float] = {}
         #: Those of them that take suspiciously long.
         self.hanging: set[Claim] = set()
+        #: Targets whose next success is no news.
+        self.noted: set[str] = set()
         #: Outcomes whose rows a site's transaction held.
         self.unsettled: list[Outcome] = []
 
@@ -83,26 +83,23 @@ class _Call:
 
     def _choose(self) -> list[int]:
         """Ids of the replicas to send now. What has its copies, or can't get them in time, is not open any more."""
-        lacking = short(self.open)
-        state = self._health({target for wanted, _ in lacking for target in wanted.targets}) if lacking else None
-        now = timezone.now()
-        end = now + timedelta(seconds=self.end - time.monotonic())
-        chosen = {w: choose(w, rows, state, now, end) for w, rows in lacking if state is not None}
+        lacking = short(self.open, self.end - time.monotonic())
+        room = self._room({target for wanted, _ in lacking for target in wanted.targets})
+        hanging = [target for target in room if _hanging[target]]
+        chosen = {wanted: choose(wanted, rows, room, hanging) for wanted, rows in lacking}
+        self.noted |= {row.target for _, rows in lacking for row in rows if row.noted}
         self.given_up += [wanted for wanted, ids in chosen.items() if ids is None]
         self.open = [wanted for wanted, ids in chosen.items() if ids is not None]
         return [id for ids in chosen.values() for id in ids or ()]
 
-    def _health(self, targets: Iterable[str]) -> Health:
-        trouble = Q(state=TargetState.State.DOWN) | Q(failures__gt=0)
-        states = dict(TargetState.objects.using(database.alias()).filter(trouble).values_list("target", "state"))
+    def _room(self, targets: Iterable[str]) -> Counter[str]:
+        """How many more files may be sent to each of *targets*: a host that hangs must not take all threads."""
         room: Counter[str] = Counter()
         for target in targets:
             with suppress(ImproperlyConfigured):  # a check says so; nothing is sent there
-                # A host that hangs must not take all threads.
                 room[target] = get_target(target).concurrency - _hanging[target]
         room.subtract(claim.target for claim in self.in_hand.keys() - self.hanging)
-        down = {target for target, state in states.items() if state == TargetState.State.DOWN}
-        return Health(down, states.keys() | {target for target in targets if _hanging[target]}, room)
+        return room
 
     def _claim(self, ids: list[int]) -> None:
         if not ids:
@@ -113,7 +110,7 @@ class _Call:
         try:
             while to_send:
                 self.in_hand[to_send[0]] = time.monotonic()
-                Thread(target=self._send, args=to_send[:1], name=f"now-{to_send[0].target}", daemon=True).start()
+                _threads.run(partial(self._send, to_send[0]))
                 del to_send[0]
         except RuntimeError as error:  # no more threads
             log.warning("nothing can be sent", extra={"error": str(error)})
@@ -146,9 +143,21 @@ class _Call:
         with _bad_moments():
             if outcomes or self.unsettled:
                 self.unsettled = self.held.settle(self.unsettled + outcomes)
-                _note_health(outcomes)
+                self._note_health(outcomes)
             self.held.renew()
         return any(outcome.sent for outcome in outcomes)
+
+    def _note_health(self, outcomes: list[Outcome]) -> None:
+        for target in {outcome.claim.target for outcome in outcomes}:
+            errors = [outcome.error for outcome in outcomes if outcome.claim.target == target]
+            failures = [error for error in errors if isinstance(error, Unavailable)]
+            if None in errors:
+                if target not in self.noted:
+                    health.note_success(target)
+            elif failures:
+                self.noted.discard(target)
+                # Whether it is down is found out by workers and the probe: nobody waits here for its answer.
+                health.note_failures(target, len(failures), str(failures[-1]))
 
     def _until_hedges(self) -> Iterator[float]:
         """Seconds until each of the requests under way will have taken suspiciously long."""
@@ -186,17 +195,6 @@ class _Call:
                 _leaving.remove(current_thread())
 
 
-def _note_health(outcomes: list[Outcome]) -> None:
-    for target in {outcome.claim.target for outcome in outcomes}:
-        errors = [outcome.error for outcome in outcomes if outcome.claim.target == target]
-        failures = [error for error in errors if isinstance(error, Unavailable)]
-        if None in errors:
-            health.note_success(target)
-        elif failures:
-            # Whether it is down is found out by workers and the probe: nobody waits here for its answer.
-            health.note_failures(target, len(failures), str(failures[-1]))
-
-
 @contextmanager
 def _bad_moments() -> Iterator[None]:
     """A database that fails is asked again later, as long as there is time."""
@@ -206,9 +204,10 @@ def _bad_moments() -> Iterator[None]:
         note_trouble(error)
 
 
-# What this process has left behind
+# What this process's callers share
 
-#: Threads that settle what callers did not wait for.
+_threads = Threads()
+#: Those that settle what callers did not wait for.
 _leaving: list[Thread] = []
 #: Requests that have not been answered for long, by target.
 _hanging: Counter[str] = Counter()
@@ -236,8 +235,8 @@ atexit.register(flush)
 
 def _start_again() -> None:
     """A child process has none of its parent's threads."""
-    global _counting
-    _counting = Lock()
+    global _counting, _threads
+    _counting, _threads = Lock(), Threads()
     _hanging.clear()
     _leaving.clear()
 

@@ -4,6 +4,7 @@ Everything people do in the admin or on the command line, and everything workers
 functions named here. All of them are safe to call twice, and in any order.
 """
 
+from replicator.ledger.batches import Seen, look
 from replicator.ledger.leases import (
     Batch,
     Claim,
@@ -34,6 +35,7 @@ __all__ = [
     "Lease",
     "Outcome",
     "Recorded",
+    "Seen",
     "Write",
     "claim",
     "claim_replicas",
@@ -42,6 +44,7 @@ __all__ = [
     "hasten",
     "hold",
     "is_recorded",
+    "look",
     "prune",
     "reclass",
     "record",

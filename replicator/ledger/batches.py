@@ -1,22 +1,27 @@
-"""The SQL that workers run for each batch: by hand, because building it anew each time cost more than running it."""
+"""The SQL of each batch and each look: by hand, because building it anew each time cost more than running it."""
 
 from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.db.models import BooleanField
 from django.db.models.expressions import RawSQL
+from django.utils import timezone
 
 from replicator.ledger import database
-from replicator.models import MediaFile, Replica
+from replicator.ledger.health import NOTE_EVERY
+from replicator.models import MediaFile, Replica, TargetState
 
-_FILES, _REPLICAS = MediaFile._meta.db_table, Replica._meta.db_table
+_FILES, _REPLICAS, _STATES = (model._meta.db_table for model in (MediaFile, Replica, TargetState))
 
 _TAKE = f"""
 UPDATE {_REPLICAS} SET
@@ -56,22 +61,71 @@ UPDATE {_REPLICAS} SET
 WHERE @AMONG_IDS@
 """
 
+_LOOK = f"""
+SELECT f.name, f.version, {_REPLICAS}.id, {_REPLICAS}.target,
+    status = 'synced' AND {_REPLICAS}.version = f.version,
+    status = 'pending' AND due_at <= %(now)s AND (lease IS NULL OR lease_until <= %(now)s),
+    status = 'pending' AND lease_until > %(now)s,
+    status = 'pending' AND lease_until > %(now)s AND attempted_at > %(lately)s,
+    status = 'pending' AND due_at <= %(end)s,
+    t.state = 'down', t.failures > 0, t.failures = 0 AND t.last_success_at > %(recently)s
+FROM {_FILES} f JOIN {_REPLICAS} ON file_id = f.id LEFT JOIN {_STATES} t ON t.target = {_REPLICAS}.target
+WHERE f.storage = %(storage)s AND @AMONG_NAMES@
+"""
+
 #: All ids are one parameter, so that the statement is the same for any number of them. On PostgreSQL not
 #: ``IN (SELECT unnest(…))``: a table whose statistics are young is then read whole.
-_AMONG_IDS = {
-    "postgresql": f"{_REPLICAS}.id = ANY(%(ids)s)",
-    "sqlite": f"{_REPLICAS}.id IN (SELECT value FROM json_each(%(ids)s))",
+_AMONG = {
+    "postgresql": "{column} = ANY(%({values})s)",
+    "sqlite": "{column} IN (SELECT value FROM json_each(%({values})s))",
 }
+
+
+class Seen(NamedTuple):
+    """One replica of a file, as a look at the ledger shows it."""
+
+    name: str
+    file_version: UUID
+    id: int
+    target: str
+    synced: bool
+    """With the file's version."""
+    due: bool
+    """To be claimed now."""
+    leased: bool
+    young: bool
+    """Leased, and not for long."""
+    in_time: bool
+    """Due, or leased, before the end that was asked for."""
+    down: bool
+    suspect: bool
+    """The last that was heard of the target is a failure."""
+    noted: bool
+    """The target's health needs no other word of a success."""
 
 
 def take(ids: list[int], *, token: UUID, now: datetime, until: datetime) -> None:
     """Put a lease on those of *ids* that are still due, and note the version to send."""
-    _execute(_TAKE, {"ids": ids, "token": token, "now": now, "until": until})
+    with _executed(_TAKE, {"ids": ids, "token": token, "now": now, "until": until}):
+        pass
 
 
 def succeed(ids: list[int], *, token: UUID, now: datetime, window_ends: datetime) -> None:
     """Settle the successes *ids*, whose rows the caller has locked."""
-    _execute(_SUCCEED, {"ids": ids, "token": token, "now": now, "window_ends": window_ends})
+    with _executed(_SUCCEED, {"ids": ids, "token": token, "now": now, "window_ends": window_ends}):
+        pass
+
+
+def look(storage: str, names: list[str], *, end: datetime, young: float) -> list[Seen]:
+    """All replicas of these files, with what is known of their targets; what is *young* was claimed so many seconds
+    ago, at most. One statement."""
+    now = timezone.now()
+    times = {"now": now, "end": end, "lately": now - timedelta(seconds=young), "recently": now - NOTE_EVERY}
+    with _executed(_LOOK, {"storage": storage, "names": names, **times}) as cursor:
+        return [
+            Seen(name, _uuid(version), pk, target, *map(bool, facts))
+            for name, version, pk, target, *facts in cursor.fetchall()
+        ]
 
 
 def among(ids: list[int]) -> RawSQL:
@@ -81,19 +135,26 @@ def among(ids: list[int]) -> RawSQL:
     return RawSQL(condition, [_adapted(connection, ids)], output_field=BooleanField())  # noqa: S611  # all ours
 
 
-def _execute(statement: str, values: dict[str, Any]) -> None:
+@contextmanager
+def _executed(statement: str, values: dict[str, Any]) -> Iterator[CursorWrapper]:
     connection = database.connection()
     text, names = _prepared(statement, connection.vendor)
     adapted = {name: _adapted(connection, value) for name, value in values.items()}
     with connection.cursor() as cursor:
         cursor.execute(text, [adapted[name] for name in names])
+        yield cursor
 
 
 @cache
 def _prepared(statement: str, vendor: str) -> tuple[str, list[str]]:
     """*statement* with positional parameters, which every supported Django passes on to SQLite, and their names."""
-    text = statement.replace("@AMONG_IDS@", _AMONG_IDS[vendor])
+    text = statement.replace("@AMONG_IDS@", _AMONG[vendor].format(column=f"{_REPLICAS}.id", values="ids"))
+    text = text.replace("@AMONG_NAMES@", _AMONG[vendor].format(column="f.name", values="names"))
     return re.sub(r"%\(\w+\)s", "%s", text), re.findall(r"%\((\w+)\)s", text)
+
+
+def _uuid(value: UUID | str) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
 
 
 def _adapted(connection: BaseDatabaseWrapper, value: Any) -> Any:

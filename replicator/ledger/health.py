@@ -17,6 +17,9 @@ from replicator.signals import target_down, target_up
 log = logging.getLogger(__name__)
 State = TargetState.State
 
+#: How often a success is noted that is no news: for people that will do, and this is on the path of every batch.
+NOTE_EVERY = timedelta(seconds=10)
+
 
 def down_targets() -> set[str]:
     """Aliases of the targets that are marked down."""
@@ -43,8 +46,7 @@ def note_success(target: str) -> None:
     """A request to *target* did what it should: its failures in a row are over."""
     now = timezone.now()
     state = _state(target)
-    # Once in ten seconds will do for people; this is on the path of every batch.
-    if state.failures or not state.last_success_at or now - state.last_success_at > timedelta(seconds=10):
+    if state.failures or not state.last_success_at or now - state.last_success_at > NOTE_EVERY:
         _row(target).update(failures=0, last_success_at=now)
 
 
