@@ -6,13 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
+from django.conf import settings as django_settings
 from django.core.files.storage import storages
+from django.core.signals import setting_changed
 
 from replicator import wake
 from replicator.storage import ReplicatedStorage
 
 TARGETS = {f"media{n}": {"BACKEND": "replicator.testing.MemoryTarget"} for n in (1, 2)}
+
+
+def _keep_options(*, setting: str, **_: object) -> None:
+    """Django before 5.1 sets the old settings too when a test sets STORAGES, and then thinks that they are meant."""
+    if setting == "STORAGES":
+        for old in ("DEFAULT_FILE_STORAGE", "STATICFILES_STORAGE"):
+            vars(django_settings._wrapped).pop(old, None)
+
+
+if django.VERSION < (5, 1):
+    setting_changed.connect(_keep_options)
 
 
 @pytest.fixture(autouse=True)
