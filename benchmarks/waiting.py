@@ -41,7 +41,7 @@ def beside_resto(*, quick: bool) -> Iterator[Row]:
             three.resume()
     for what, found in (
         ("save 4 KiB and wait for 3 nginx hosts on loopback, PostgreSQL", alone),
-        ("  beside a worker that is woken by each", beside),
+        ("  beside a worker", beside),
         ("  one of the hosts hangs, 2 copies will do", hung),
     ):
         ratio = median(found["resto"]) / median(found["ours"])

@@ -16,7 +16,7 @@ from threading import Lock, Thread, current_thread
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
-from replicator import ledger
+from replicator import ledger, wake
 from replicator.conf import config
 from replicator.delivery.held import Held, note_trouble
 from replicator.delivery.send import send
@@ -39,9 +39,9 @@ _LINGER = 5.0
 def deliver_now(files: Sequence[Wanted]) -> list[Wanted]:
     """Return as soon as all of *files* have their copies, or when the longest wait is over; those that lack some.
 
-    Sends only to as many targets as are needed, healthy ones first; others are left to the workers, and what these
-    send counts. A file that was written again, or never committed, is not waited for. Nor is one whose copies can't
-    be had in time: its targets are down, or tried again only later.
+    Sends only to as many targets as are needed, healthy ones first. Others are left to the workers, who are woken for
+    them, and what these send counts. A file that was written again, or never committed, is not waited for. Nor is one
+    whose copies can't be had in time: its targets are down, or tried again only later.
     """
     return _Call(files).work()
 
@@ -50,6 +50,7 @@ class _Call:
     """One caller's wait. The threads send; only the caller's talks to the database, and when it has gone, another."""
 
     def __init__(self, files: Sequence[Wanted]) -> None:
+        self.files = files
         self.open = list(files)
         #: What can't have its copies in time.
         self.given_up: list[Wanted] = []
@@ -68,16 +69,25 @@ class _Call:
     def work(self) -> list[Wanted]:
         pause = _SOON
         try:
+            with _bad_moments():
+                self._claim(self._choose())
+            self._announce()
             while True:
-                with _bad_moments():
-                    self._claim(self._choose())
                 left = self.end - time.monotonic()
                 if not self.open or left <= 0:
                     return self.given_up + self.open
                 came = self._collect(min(pause, left, *self._until_hedges()))
                 pause = _SOON if came else min(pause * 1.5, _LATER)
+                with _bad_moments():
+                    self._claim(self._choose())
         finally:
             self._leave()
+
+    def _announce(self) -> None:
+        """Wake workers for the targets that were not sent all of it: the others would find nothing to do."""
+        left = Counter(target for wanted in self.files for target in wanted.targets)
+        left.subtract(claim.target for claim in self.in_hand)
+        wake.announce(target for target, files in left.items() if files > 0)
 
     # Sending
 

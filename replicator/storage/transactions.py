@@ -88,14 +88,18 @@ class LocalChange:
 
 
 def on_commit(change: LocalChange, targets: Iterable[str], wanted: Wanted | None = None) -> None:
-    """Finish *change* and wake workers for *targets* when the transaction commits; now, if there is none. With
-    *wanted*, the commit then waits for its copies, and raises ``NotSynced`` if they are not to be had."""
+    """Finish *change* and wake workers for *targets* when the transaction commits; now, if there is none.
+
+    With *wanted*, the commit waits for its copies after all that, and raises ``NotSynced`` if they are not to be had.
+    Workers are then woken for what is left to them.
+    """
     announcement = _announcement()
     if announcement is None:
         announcement = Announcement()
         # Bound methods, not partials: Django's handler of a failing robust hook asks for its __qualname__.
         transaction.on_commit(announcement.send, using=alias(), robust=True)
-    announcement.targets.update(targets)
+    if wanted is None:
+        announcement.targets.update(targets)
     file = (change.storage, change.entry.name)
     change.versions = announcement.versions.setdefault(file, [])
     change.versions.append(change.entry.version)
