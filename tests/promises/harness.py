@@ -56,11 +56,14 @@ class Site:
         broker: str = "",
         options: Mapping[str, Mapping[str, Any]] | None = None,
         replicator: Mapping[str, Any] | None = None,
+        storage: Mapping[str, Any] | None = None,
         log_level: str = "INFO",
+        media_root: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.node = str((replicator or {}).get("NODE", "test"))
         self.hosts = {alias: host if isinstance(host, str) else host.url for alias, host in hosts.items()}
-        self.media_root = folder / "media"
+        self.media_root = media_root or folder / "media"
         self.media_root.mkdir(parents=True, exist_ok=True)
         targets = {
             alias: {
@@ -76,7 +79,9 @@ class Site:
         }
         self.environment = {
             "DJANGO_SETTINGS_MODULE": "tests.promises.site",
-            "SITE": json.dumps({"replicator": {**QUICK, **(replicator or {}), "TARGETS": targets}}),
+            "SITE": json.dumps(
+                {"replicator": {**QUICK, **(replicator or {}), "TARGETS": targets}, "storage": dict(storage or {})}
+            ),
             "VAR": str(folder / "var"),
             "MEDIA_ROOT": str(self.media_root),
             "SECRET_KEY": "tests only",
@@ -103,7 +108,7 @@ class Site:
 
     def worker(self, processes: int = 2) -> Part:
         """A Celery worker, ready."""
-        name = f"{len(self._parts)}@test"
+        name = f"{len(self._parts)}@{self.node}"
         options = ["--without-gossip", "--without-mingle", "-n", name]
         return self._start(Part(self, ["worker", "-c", str(processes), *options], says=" ready."))
 

@@ -8,11 +8,15 @@ standard output.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import io
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,14 +30,14 @@ from django.core.checks import run_checks
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.utils import timezone
 
 from replicator import delivery, ledger, local, tasks, wake
 from replicator.conf import config
 from replicator.models import MediaFile, Replica, TargetState
-from replicator.storage import ReplicatedStorage
+from replicator.storage import ReplicatedStorage, spool
 from replicator.targets import get_target
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
@@ -78,8 +82,44 @@ def overwrite(name: str, data: str = "", size: int = 0) -> None:
 
 
 @command
+def read_in_pieces(name: str) -> str:
+    """The SHA-256 of what is read."""
+    digest = hashlib.sha256()
+    with default_storage.open(name) as file:
+        while data := file.read(64 * 1024):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+@command
 def delete(name: str) -> None:
     default_storage.delete(name)
+
+
+@command
+def read(name: str) -> str:
+    with default_storage.open(name) as file:
+        return str(file.read().decode())
+
+
+@command
+def exists(name: str) -> bool:
+    return default_storage.exists(name)
+
+
+@command
+def status() -> str:
+    """What ``manage.py replicator status`` says."""
+    out = io.StringIO()
+    with contextlib.suppress(CommandError):
+        call_command("replicator", "status", stdout=out)
+    return out.getvalue()
+
+
+@command
+def tidy_node() -> dict[str, int]:
+    """What the task does on each node."""
+    return tasks.tidy()
 
 
 @command
@@ -147,12 +187,27 @@ def rows(name: str = "") -> list[dict[str, Any]]:
             "attempts": row.attempts,
             "doubt": row.doubt,
             "leased": row.lease is not None,
+            "node": row.node,
             "error_kind": row.error_kind,
             "error_text": row.error_text,
             "http_status": row.http_status,
         }
         for row in found
     ]
+
+
+@command
+def recorded(name: str) -> str:
+    """The SHA-256 that the ledger has of a file; "absent" if it is deleted."""
+    row = MediaFile.objects.filter(name=name).first()
+    return "absent" if row is None or row.deleted else row.sha256
+
+
+@command
+def wanted() -> dict[str, str]:
+    """The SHA-256 of each file, as the ledger has it; "absent" for those that were deleted."""
+    rows = MediaFile.objects.filter(storage="default").values_list("name", "sha256", "deleted")
+    return {name: "absent" if deleted else sha256 for name, sha256, deleted in rows}
 
 
 @command
@@ -194,6 +249,17 @@ def requeue() -> int:
 def deliver(target: str, seconds: float | None = None) -> dict[str, Any]:
     summary = delivery.deliver(target, seconds=seconds)
     return {"put": summary.put, "deleted": summary.deleted, "failed": summary.failed, "skipped": summary.skipped}
+
+
+@command
+def keep_delivering(target: str, seconds: float) -> int:
+    """Deliver and tidy for so long, without a pause; how many files were sent."""
+    done = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done += delivery.deliver(target, seconds=1.0).put
+        _storage().tidy()
+    return done
 
 
 @command
@@ -301,6 +367,9 @@ FAULTS: dict[str, Callable[[], None]] = {
     "after the announcement": lambda: _die_after(wake, "announce"),
     "after claim": lambda: _die_after(ledger, "claim"),
     "after PUT, before settle": lambda: _die_before(ledger, "settle"),
+    "after settle, before a release": lambda: _die_before(spool, "release"),
+    "after a stat, before a release": lambda: _die_before(spool, "_remove"),
+    "in a release": lambda: _die_after(Path, "unlink"),
 }
 
 

@@ -9,3 +9,4 @@ _given = json.loads(os.environ["SITE"])
 REPLICATOR = _given["replicator"]
 # Nothing is collected here.
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+STORAGES["default"]["OPTIONS"] = _given["storage"]  # noqa: F405

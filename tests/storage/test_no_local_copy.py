@@ -618,7 +618,7 @@ def test_a_save_over_a_tombstone_that_is_not_committed_stays(storage: Replicated
         tidied.append(spool.tidy(storage))
         return record(*arguments, **options)
 
-    ledger.record = tidy_first  # type: ignore[assignment]  # put back below
+    ledger.record = tidy_first
     try:
         save(storage, b"again")
     finally:
