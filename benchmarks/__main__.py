@@ -16,7 +16,7 @@ from time import monotonic
 import pytest
 from tqdm import tqdm
 
-from benchmarks import delivering, mogilefs, saves, upkeep, waiting
+from benchmarks import delivering, mogilefs, saves, upkeep, urls, waiting
 from benchmarks.peers import Missing
 from benchmarks.report import Row, table
 
@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sweep": upkeep.sweep,
     "outage": upkeep.outage,
     "mogilefs": mogilefs.stores,
+    "urls": urls.of_a_list,
 }
 
 
