@@ -88,8 +88,10 @@ def tidy(storage: ReplicatedStorage) -> int:
 
 def _may_release(storage: ReplicatedStorage) -> bool:
     """Not if the file here is what a target has: this node's own media root. Nor if there is no target."""
+    if storage.keep_local:
+        return False
     targets = storage.targets
-    return not storage.keep_local and bool(targets) and not config().home.intersection(targets)
+    return bool(targets) and not config().home.intersection(targets)
 
 
 def _release(storage: ReplicatedStorage, names: Sequence[str], seconds: float) -> int:
