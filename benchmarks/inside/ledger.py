@@ -71,15 +71,16 @@ def fill_with_synced(replicas: int) -> None:
         cursor.execute("SET session_replication_role = replica; SET synchronous_commit = off")
         cursor.execute(
             f"INSERT INTO {files} (storage, name, version, deleted, size, sha256, content_type, mogile_class, node, "
-            "outdated_at, created_at, updated_at) SELECT 'default', 'uploads/file-' || n || '.bin', gen_random_uuid(), "
-            "false, 4096, repeat('0', 64), 'application/octet-stream', '', 'web1', '', now(), now() "
+            "outdated_at, created_at, updated_at) SELECT 'default', 'uploads/file-' || n || '.bin', "
+            "gen_random_uuid(), false, 4096, repeat('0', 64), 'application/octet-stream', '', 'web1', '', now(), now() "
             "FROM generate_series(1, %s) n",
             [replicas // 3],
         )
         cursor.execute(
             f"INSERT INTO {copies} (file_id, target, version, status, since, due_at, attempts, doubt, provisional, "
             "error_kind, error_text, node, synced_at) SELECT f.id, t.target, f.version, 'synced', now(), now(), 0, "
-            f"false, false, '', '', '', now() FROM {files} f CROSS JOIN (VALUES ('host1'), ('host2'), ('host3')) t(target)"
+            f"false, false, '', '', '', now() FROM {files} f "
+            "CROSS JOIN (VALUES ('host1'), ('host2'), ('host3')) t(target)"
         )
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute(f"VACUUM ANALYZE {files}")
