@@ -72,8 +72,8 @@ def fill_with_synced(replicas: int) -> None:
         cursor.execute(
             f"INSERT INTO {files} (storage, name, version, deleted, size, sha256, content_type, mogile_class, node, "
             "outdated_at, created_at, updated_at) SELECT 'default', 'uploads/file-' || n || '.bin', "
-            "gen_random_uuid(), false, 4096, repeat('0', 64), 'application/octet-stream', '', 'web1', '', now(), now() "
-            "FROM generate_series(1, %s) n",
+            "gen_random_uuid(), false, 4096, repeat('0', 64), 'application/octet-stream', '', 'web1', '', now(), "
+            "now() FROM generate_series(1, %s) n",
             [replicas // 3],
         )
         cursor.execute(
