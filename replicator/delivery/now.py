@@ -67,7 +67,7 @@ class _Call:
         self.unsettled: list[Outcome] = []
 
     def work(self) -> list[Wanted]:
-        pause = _SOON
+        pause, renew = _SOON, config().lease_seconds / 6
         try:
             with _bad_moments():
                 self._claim(self._choose())
@@ -77,7 +77,7 @@ class _Call:
                 if not self.open or left <= 0:
                     return self.given_up + self.open
                 came = self._collect(min(pause, left, *self._until_hedges()))
-                pause = _SOON if came else min(pause * 1.5, _LATER)
+                pause = _SOON if came else min(pause * 1.5, _LATER, renew)
                 with _bad_moments():
                     self._claim(self._choose())
         finally:
@@ -190,13 +190,14 @@ class _Call:
 
     def _settle_the_rest(self) -> None:
         try:
-            pause = HEDGE
+            renew = config().lease_seconds / 6
+            pause = min(HEDGE, renew)
             # A database that stays away, and leases that end: then others take over.
             while (self.in_hand or self.unsettled) and self.held.lasts():
                 self._collect(pause)
                 # A host that hangs does so for long: no connection is kept for that.
                 connections.close_all()
-                pause = HEDGE if self.unsettled else config().lease_seconds / 6
+                pause = min(HEDGE, renew) if self.unsettled else renew
         finally:
             for claim in self.hanging:
                 _count(claim.target, -1)
