@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from replicator.admin.base import Choices, ReplicaColumns, RequeueAdmin, StorageFilter, badge, moment
 from replicator.conf import config
 from replicator.models import MediaFile, Replica
+from replicator.storage.protected import ProtectedStorage
 from replicator.storage.replicated import replicated_storages
 from replicator.targets import get_target
 
@@ -129,7 +130,9 @@ class MediaFileAdmin(RequeueAdmin):
     @admin.display(description=_("address"))
     def link(self, file: MediaFile) -> SafeString | str:
         try:
-            url = "" if file.deleted else storages[file.storage].url(file.name)
+            storage = storages[file.storage]
+            # Who may look at the ledger need not be one who may read private files.
+            url = "" if file.deleted or isinstance(storage, ProtectedStorage) else storage.url(file.name)
         except (InvalidStorageError, ValueError):  # the storage is gone from the settings, or has no addresses
             url = ""
         return format_html('<a href="{}">{}</a>', url, url) if url else "-"

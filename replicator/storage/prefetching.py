@@ -10,6 +10,7 @@ from django.db.models import FileField, Model
 from django.db.models.fields.files import FieldFile
 
 from replicator.storage.holders import holders_of_each
+from replicator.storage.protected import ProtectedStorage
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.storage.urls import HeldName
 
@@ -23,8 +24,8 @@ def prefetch_urls(objects: Iterable[M], *field_names: str) -> list[M]:
     """Have ``url`` of the files of *objects* cost no query: one for each storage and 1,000 files now. The objects.
 
     *field_names*: the file fields that are meant; all of them unless given. Fields that were deferred, and files of
-    storages that serve from the origin, are left alone. The answer stays with each object, and is as old as this
-    call: a page that was made with it still names a host that went down meanwhile.
+    storages whose URLs do not depend on targets, are left alone. The answer stays with each object, and is as old as
+    this call: a page that was made with it still names a host that went down meanwhile.
     """
     found = list(objects)
     storages: dict[str, dict[str, list[FieldFile]]] = {}
@@ -37,7 +38,7 @@ def prefetch_urls(objects: Iterable[M], *field_names: str) -> list[M]:
                 continue
             file: FieldFile = getattr(each, field.attname)
             storage = file.storage
-            if not file.name or not isinstance(storage, ReplicatedStorage) or storage.serve_from != "replicas":
+            if not file.name or not isinstance(storage, ReplicatedStorage) or not _asks(storage):
                 continue
             storages.setdefault(storage.alias, {}).setdefault(file.name, []).append(file)
     for alias, files in storages.items():
@@ -49,6 +50,11 @@ def prefetch_urls(objects: Iterable[M], *field_names: str) -> list[M]:
                 for file in files[name]:
                     file.name = answer
     return found
+
+
+def _asks(storage: ReplicatedStorage) -> bool:
+    """Whether its ``url`` depends on who holds a file."""
+    return storage.serve_from == "replicas" or (isinstance(storage, ProtectedStorage) and storage.sign == "target")
 
 
 def _file_fields(model: type[Model], names: Sequence[str]) -> list[FileField]:

@@ -20,9 +20,9 @@ from replicator import signing
 from replicator.conf import nearest
 from replicator.errors import DeliveryError
 from replicator.storage.belonging import problem
-from replicator.storage.holders import holders
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import ReplicatedStorage
+from replicator.storage.urls import known_holders
 from replicator.targets import get_target
 from replicator.targets.base import url_path
 
@@ -95,12 +95,14 @@ class ProtectedStorage(ReplicatedStorage):
         return (known._keys if isinstance(known, ProtectedStorage) else None) or ()
 
     def url(self, name: str | None) -> str:
-        """A link to the file *name*, which ends. One query, if targets sign; else none."""
+        """A link to the file *name*, which ends. One query, if targets sign; none after ``prefetch_urls``."""
         if name is None:
             return FileSystemStorage.url(self, name)
-        name = self._cleaned(name)
-        if self.sign == "target" and (link := self._link_to_target(name)):
-            return link
+        given, name = name, self._cleaned(name)
+        if self.sign == "target":
+            held = known_holders(self.alias, given if given == name else name)
+            if link := self._link_to_target(name, held):
+                return link
         expires = signing.end_of(self.querystring_expire, time.time())
         if self.sign == "secure_link":
             fields = self._for_nginx(name, expires)
@@ -115,11 +117,11 @@ class ProtectedStorage(ReplicatedStorage):
             saved = _RUNS.fullmatch(content_type) is not None
         return content_disposition_header(saved, name.rpartition("/")[2] if saved else "") or ""
 
-    def _link_to_target(self, name: str) -> str:
-        """Empty if none that holds the file can give one."""
+    def _link_to_target(self, name: str, held: Sequence[str]) -> str:
+        """Of the first of *held* that can give one; empty if none can."""
         content_type = mimetypes.guess_type(name)[0] or ""
         disposition = self.disposition(name, content_type)
-        for alias in holders(self.alias, name):
+        for alias in held:
             try:
                 link = get_target(alias).signed_url(
                     target_file(self, name), self.querystring_expire, disposition=disposition

@@ -35,16 +35,20 @@ class HeldName(str):
         return str, (str(self),)
 
 
+def known_holders(alias: str, name: str) -> Sequence[str]:
+    """As ``holders``; no query, if the name was prefetched."""
+    if isinstance(name, HeldName) and name.alias == alias:
+        return name.holders
+    return holders(alias, name)
+
+
 def replica_url(storage: ReplicatedStorage, name: str) -> str:
     """The URL of *name* at one of the targets that hold it; empty if browsers can read it at none of them.
 
     One query, unless the name was prefetched. A file keeps its URL as long as its target is among them, for caches;
     when one goes, only its own files move (rendezvous hashing).
     """
-    if isinstance(name, HeldName) and name.alias == storage.alias:
-        held = name.holders
-    else:
-        held = holders(storage.alias, name)
+    held = known_holders(storage.alias, name)
     if not held:
         return ""
     file = target_file(storage, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,20 @@ def test_each_file_shows_its_status_at_each_target(site: ReplicatedStorage, admi
     assert f'<span class="replicator-badge replicator-failed" title="{title}">media2</span>' in page
     assert '<span class="replicator-badge replicator-gone" title="pending">old</span>' in page
     assert f"{REPLICAS}{file.replicas.get(target='media2').pk}/change/" in page
+
+
+def test_the_link_to_a_private_file_is_not_shown(
+    site: ReplicatedStorage, settings: Any, tmp_path: Path, admin_client: Client
+) -> None:
+    """Promise 9: who may look at the ledger need not be one who may read it."""
+    options = {"alias": "private", "location": str(tmp_path / "private"), "base_url": "/private/"}
+    entry = {"BACKEND": "replicator.storage.ProtectedStorage", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "private": entry}
+    for storage, shown in (("default", True), ("private", False)):
+        file = record("a.txt", storage, targets=("media1",))
+        page = admin_client.get(f"{FILES}{file.pk}/change/").content.decode()
+        assert ('<a href="/media/a.txt">' in page) is shown
+        assert "signature=" not in page
 
 
 @pytest.mark.parametrize("page", [FILES, REPLICAS])

@@ -15,12 +15,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
+from django.db import models
 from django.db.migrations.writer import MigrationWriter
 
 from replicator import delivery, signing
 from replicator.errors import Unavailable
 from replicator.models import Replica, TargetState
-from replicator.storage import ProtectedStorage
+from replicator.storage import ProtectedStorage, prefetch_urls
 from replicator.storage.holders import holders
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
@@ -235,6 +236,31 @@ def test_a_target_signs_once_it_has_the_file(
         delivery.deliver(target)
     with django_assert_num_queries(1):
         assert storage.url("é.txt") == "https://s3b/private/é.txt?600&"
+
+
+def test_links_of_a_list_cost_one_query(
+    make: Callable[..., ProtectedStorage], django_assert_num_queries: Queries
+) -> None:
+    """After prefetch_urls, as for public files that targets serve."""
+    storage = make(sign="target", targets=["s3a"])
+
+    class Invoice(models.Model):  # noqa: DJ008  # nobody prints it
+        file = models.FileField(storage=storage)
+
+        class Meta:
+            app_label = "tests"
+            managed = False
+
+    invoices = [Invoice(file=store(storage, f"{n}.pdf")) for n in range(3)]
+    invoices.append(Invoice(file=storage.save("3.pdf", ContentFile(b"not delivered"))))
+    with django_assert_num_queries(1):
+        prefetch_urls(invoices)
+    with django_assert_num_queries(0):
+        links = [invoice.file.url for invoice in invoices]
+    assert [link.partition("?")[0] for link in links] == [
+        *(f"https://s3a/private/{n}.pdf" for n in range(3)),
+        "/private/3.pdf",
+    ]
 
 
 def test_a_target_without_this_version_does_not_sign(make: Callable[..., ProtectedStorage]) -> None:
