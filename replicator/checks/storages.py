@@ -153,6 +153,25 @@ def _problems_of_entry(entry: str) -> Iterator[CheckMessage]:
         if "alias" not in options and entry != storage.alias:
             hint = f'Write {where}["OPTIONS"] = {{"alias": {entry!r}, …}}.'
         yield Error(f"{where}: {problem}.", hint=hint, id="replicator.E006")
+    if not storage.keep_local:
+        yield from _problems_of_keeping_nothing(where, storage)
+
+
+def _problems_of_keeping_nothing(where: str, storage: ReplicatedStorage) -> Iterator[CheckMessage]:
+    """E045: files that never may go from here."""
+    if not storage.targets:
+        yield Error(
+            f"{where} is to keep no local copy, and has no target that could keep its files instead: they stay.",
+            hint='Name targets in REPLICATOR["TARGETS"], or remove "keep_local": False (DUST_USE_LOCAL_FS = False).',
+            id="replicator.E045",
+        )
+    for target in sorted(config().home.intersection(storage.targets)):
+        yield Error(
+            f"{where} is to keep no local copy, but its target {target!r} is this node's own media root, where the "
+            "local file is the target's copy: they stay.",
+            hint=f'Write "targets" without {target!r}, or remove "keep_local": False.',
+            id="replicator.E045",
+        )
 
 
 def _clashes(one: str, its: ReplicatedStorage, other: str, others: ReplicatedStorage) -> Iterator[CheckMessage]:

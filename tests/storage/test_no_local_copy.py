@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.checks import ERROR, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import connection, connections, models, transaction
@@ -16,6 +18,7 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 
 from replicator import delivery, ledger, wake
+from replicator import storage as kinds
 from replicator.conf import config
 from replicator.delivery import spool as delivered
 from replicator.errors import Refused, Unavailable
@@ -748,3 +751,58 @@ def test_tidy_looks_only_into_its_own_folders(
     (media_root / ".replicator-x").write_bytes(b"")
     assert list(spool._names(outer)) == ["b.txt"]
     assert (media_root / "avatars/a.txt").exists()
+
+
+# Checks
+
+
+@pytest.mark.parametrize(
+    ("replicator", "options", "id_", "words"),
+    [
+        ({"TARGETS": {}}, {}, "E045", ["has no target that could keep its files", 'REPLICATOR["TARGETS"]']),
+        ({}, {"targets": []}, "E045", ["has no target that could keep its files", '"keep_local": False']),
+        ({}, {"min_copies": 3}, "E005", ["min_copies of 3, and has 2 targets"]),
+        ({}, {"keep_local": "no"}, "E005", ["keep_local is 'no': write True or False"]),
+        ({}, {"targets": ["media1"], "min_copies": 1}, "", []),
+        ({}, {}, "", []),
+    ],
+)
+def test_files_that_could_never_go_are_an_error_with_a_cure(
+    make_storage: Callable[..., ReplicatedStorage],
+    settings: Any,
+    replicator: dict[str, Any],
+    options: dict[str, Any],
+    id_: str,
+    words: list[str],
+) -> None:
+    try:
+        make_storage(replicator, **{"keep_local": False, **options})
+    except TypeError:
+        assert id_ == "E005"
+    serious = [message for message in run_checks(tags=["replicator"]) if message.level >= ERROR]
+    assert [message.id for message in serious] == [f"replicator.{id_}"] * bool(id_)
+    for word in words:
+        assert word in f"{serious[0].msg} {serious[0].hint}"
+
+
+def test_a_target_that_is_this_nodes_own_disk_is_an_error(make_storage: Callable[..., ReplicatedStorage]) -> None:
+    """Its copy is the local file."""
+    webdav = "replicator.targets.webdav.WebDAVTarget"
+    web = {
+        f"web{n}": {"BACKEND": webdav, "OPTIONS": {"url": f"http://10.0.0.{n}", "node": f"web{n}"}} for n in (1, 2)
+    }
+    site = {"TARGETS": web, "NODE": "web2", "SHARED_MEDIA": False}
+    make_storage(site, keep_local=False)
+    [message] = [message for message in run_checks(tags=["replicator"]) if message.level >= ERROR]
+    assert message.id == "replicator.E045"
+    assert "'web2' is this node's own media root" in message.msg
+    assert "without 'web2'" in str(message.hint)
+    make_storage({**site, "NODE": "front"}, keep_local=False)
+    assert not [message for message in run_checks(tags=["replicator"]) if message.level >= ERROR]
+
+
+@pytest.mark.parametrize("kind", ["ReplicatedStaticFilesStorage", "ReplicatedManifestStaticFilesStorage"])
+def test_static_files_stay(kind: str, tmp_path: Path) -> None:
+    """collectstatic compares with what is here."""
+    with pytest.raises(ImproperlyConfigured, match="keep_local is for media"):
+        getattr(kinds, kind)(location=str(tmp_path), keep_local=False)
