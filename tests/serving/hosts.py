@@ -149,7 +149,7 @@ class LighttpdHost(Host):
 
 
 class ApacheHost(Host):
-    patient = " timeout=5 "
+    patient = " timeout=5"
     # It refuses to serve as root.
     unprivileged = "nobody"
 
