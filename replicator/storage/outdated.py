@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,6 +54,10 @@ def _remove(row: MediaFile, node: str) -> bool:
                 with place.open("rb") as file:
                     if not row.deleted and local.is_content(file, Digest(row.size, row.sha256)):
                         return False
+                # A save shows its file before it is alone with the name, if that is free; the journal knows of it. And
+                # where something is already, none can come in between.
+                if row.name in local.traces(os.fspath(storage.location)):
+                    raise BlockingIOError(errno.EAGAIN, "a write of it is under way", row.name)
                 place.unlink()
                 return True
     return False

@@ -25,6 +25,7 @@ from replicator.errors import Refused, Unavailable
 from replicator.ledger import Outcome, health
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage, asking, spool
+from replicator.storage.outdated import remove_outdated
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
 from replicator.testing import MemoryTarget
@@ -621,11 +622,9 @@ def test_a_save_over_a_tombstone_that_is_not_committed_stays(storage: Replicated
         tidied.append(spool.tidy(storage))
         return record(*arguments, **options)
 
-    ledger.record = tidy_first
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "record", tidy_first)
         save(storage, b"again")
-    finally:
-        ledger.record = record
     assert tidied == [0]
     assert everything(media_root) == {"folder/a.txt": b"again"}
     deliver()
@@ -751,6 +750,27 @@ def test_tidy_looks_only_into_its_own_folders(
     (media_root / ".replicator-x").write_bytes(b"")
     assert list(spool._names(outer)) == ["b.txt"]
     assert (media_root / "avatars/a.txt").exists()
+
+
+def test_what_another_node_deleted_is_not_removed_under_a_save(
+    make_storage: Callable[..., ReplicatedStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1, where nodes have disks of their own, and keep their files: as above."""
+    storage = make_storage({"SHARED_MEDIA": False, "NODE": "web1"})
+    save(storage, b"1")
+    storage.delete("folder/a.txt")
+    MediaFile.objects.update(node="web2", outdated_at=",web1,")
+    record = ledger.record
+    removed: list[int] = []
+
+    def tidy_first(*arguments: Any, **options: Any) -> Any:
+        removed.append(remove_outdated())
+        return record(*arguments, **options)
+
+    monkeypatch.setattr(ledger, "record", tidy_first)
+    place = save(storage, b"again")
+    assert removed == [0]
+    assert place.read_bytes() == b"again"
 
 
 # Checks
