@@ -91,7 +91,7 @@ class Site:
             "LOG_LEVEL": log_level,
             "PYTHONPATH": str(CHECKOUT),
         }
-        (folder / "var").mkdir(exist_ok=True)
+        (folder / "var").mkdir(parents=True, exist_ok=True)
         self._parts: list[Part] = []
         #: For a test that ends a worker which others need: it leaves another one here.
         self.workers: list[Part] = []

@@ -8,7 +8,6 @@ standard output.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -111,8 +110,10 @@ def exists(name: str) -> bool:
 def status() -> str:
     """What ``manage.py replicator status`` says."""
     out = io.StringIO()
-    with contextlib.suppress(CommandError):
+    try:
         call_command("replicator", "status", stdout=out)
+    except CommandError as error:
+        return f"{out.getvalue()}{error}"
     return out.getvalue()
 
 
