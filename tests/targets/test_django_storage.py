@@ -478,30 +478,6 @@ def test_a_sources_own_folder_is_an_error(
     assert "STORAGES['default']" in message
 
 
-def test_two_targets_in_one_place_are_an_error(settings: Any, tmp_path: Path) -> None:
-    """E004, once, naming both: also by another alias, by a link, as a part of a bucket."""
-    settings.MEDIA_ROOT = str(tmp_path / "media")
-    (tmp_path / "copies").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "copies")
-    s3 = "storages.backends.s3.S3Storage"
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "a": {"BACKEND": FOLDER, "OPTIONS": {"location": str(tmp_path / "copies")}},
-        "b": {"BACKEND": FOLDER, "OPTIONS": {"location": str(tmp_path / "link")}},
-        "c": {"BACKEND": s3, "OPTIONS": {"bucket_name": "b", "location": "part"}},
-        "d": {"BACKEND": s3, "OPTIONS": {"bucket_name": "b"}},
-    }
-    for one, other in (
-        ({"storage": "a"}, {"storage": "b"}),
-        ({"storage": "c"}, {"storage": "d", "prefix": "part"}),
-        ({"storage": "d", "prefix": "media", "base_url": "/media/"}, {"storage": "d"}),
-    ):
-        [(number, message)] = problems(settings, one=one, other=other)
-        assert number == "E004"
-        assert "'one'" in message
-        assert "'other'" in message
-
-
 def test_a_source_outside_of_base_url_is_an_error(settings: Any, tmp_path: Path) -> None:
     """E002: every file of that storage would fail."""
     settings.MEDIA_ROOT = str(tmp_path / "media")
