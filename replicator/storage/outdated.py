@@ -7,6 +7,7 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from django.core.files.storage import InvalidStorageError, storages
 from django.db import DatabaseError
@@ -44,7 +45,7 @@ def remove_outdated() -> int:
 
 def _remove(row: MediaFile, node: str) -> bool:
     with suppress(InvalidStorageError):
-        storage = storages[row.storage]
+        storage: Any = storages[row.storage]
         # Each node collects the static files of its own release. And what this node wrote last may be all that there
         # is of it, whatever it looks like.
         replicates = isinstance(storage, ReplicatedStorage) and not isinstance(storage, ReplicatedStaticFilesStorage)
@@ -54,8 +55,8 @@ def _remove(row: MediaFile, node: str) -> bool:
                 with place.open("rb") as file:
                     if not row.deleted and local.is_content(file, Digest(row.size, row.sha256)):
                         return False
-                # A save shows its file before it is alone with the name, if that is free; the journal knows of it. And
-                # where something is already, none can come in between.
+                # A save shows its file before it is alone with the name, if that is free; the journal knows of it. None
+                # can come in between, since something is there.
                 if row.name in local.traces(os.fspath(storage.location)):
                     raise BlockingIOError(errno.EAGAIN, "a write of it is under way", row.name)
                 place.unlink()

@@ -609,7 +609,9 @@ def test_what_was_deleted_by_another_node_goes_when_it_is_old_enough(
     assert everything(media_root) == GONE
 
 
-def test_a_save_over_a_tombstone_that_is_not_committed_stays(storage: ReplicatedStorage, media_root: Path) -> None:
+def test_a_save_over_a_tombstone_that_is_not_committed_stays(
+    storage: ReplicatedStorage, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Promise 1: between the link and the record only the journal knows of it."""
     save(storage, b"1")
     storage.delete("folder/a.txt")
