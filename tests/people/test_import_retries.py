@@ -16,6 +16,7 @@ from replicator.adoption import Note
 from replicator.adoption_from_retries import AdoptionFromRetries
 from replicator.models import MediaFile, Replica
 from replicator.storage import DistributedStorage
+from replicator.targets.webdav import WebDAVTarget
 from tests.people.conftest import Output, Woken
 from tests.servers import Embedded
 
@@ -246,7 +247,9 @@ def test_it_can_be_run_again_and_leaves_the_table_as_it_was(site: Site, monkeypa
     assert site.queued() == table
 
 
-def test_a_host_that_is_down_is_asked_once_and_its_names_wait(site: Site, manage: Manage) -> None:
+def test_a_host_that_is_down_is_asked_once_and_its_names_wait(
+    site: Site, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No name is decided without it; those of other hosts are. The exit code is 1, and the next run goes on."""
     site.at(0, name="a.txt")
     for number in range(5):
@@ -254,7 +257,11 @@ def test_a_host_that_is_down_is_asked_once_and_its_names_wait(site: Site, manage
     site.at(2, name="b.txt", data=b"b")
     site.queue("put", "b.txt", target=1, source=2)
     site.hosts[0].stop()
+    asked: list[str] = []
+    stat = WebDAVTarget.stat
+    monkeypatch.setattr(WebDAVTarget, "stat", lambda self, file: asked.append(self.alias) or stat(self, file))
     done = manage("import-retries")
+    assert sorted(asked) == sorted([site.names[0], site.names[2]])
     assert "fetched 1 file" in done.out
     assert "5 skipped" in done.out
     assert done.error.startswith("5 names left that only a host which does not answer can tell of")
