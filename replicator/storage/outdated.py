@@ -55,8 +55,8 @@ def _remove(row: MediaFile, node: str) -> bool:
                 with place.open("rb") as file:
                     if not row.deleted and local.is_content(file, Digest(row.size, row.sha256)):
                         return False
-                # A save shows its file before it is alone with the name, if that is free; the journal knows of it. None
-                # can come in between, since something is there.
+                # A save shows its file before it is alone with the name, if that is free; the journal knows of it.
+                # None can come in between, since something is there.
                 if row.name in local.traces(os.fspath(storage.location)):
                     raise BlockingIOError(errno.EAGAIN, "a write of it is under way", row.name)
                 place.unlink()
