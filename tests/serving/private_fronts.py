@@ -63,17 +63,28 @@ class SendfileApache(Front):
 
 
 class LinkNginx(_Nginx):
-    """Serves *root* to who has a link; *rotating*: with a second secret."""
+    """Serves *root* to who has a link. *rotating*: with a second secret. *origin*: the port that has other files;
+    *is_origin*: *root* is the storage's own folder."""
 
-    def __init__(self, root: Path, *, rotating: bool = False) -> None:
+    def __init__(self, root: Path, *, rotating: bool = False, origin: int = 0, is_origin: bool = False) -> None:
         super().__init__()
         self.root = root
         self.rotating = rotating
+        self.origin = origin
+        self.is_origin = is_origin
 
     def prepare(self) -> None:
         block = documented(PAGE, "nginx", under="Answered by nginx alone")
         if self.rotating:
             end = block.index("}\n") + 2
             block = documented(PAGE, "nginx", under="A new secret for nginx") + block[end:]
+        place = "location ^~ /private/ {\n"
+        if self.is_origin:
+            block = filled(block, {"root /srv/media;\n": "\n", place: f"{place}alias /srv/media/;\n"})
+        if self.origin:
+            further = documented(PAGE, "nginx", under="A file that a host does not have yet")
+            (more, fallback) = further.removeprefix(place).split("}\n", 1)
+            fallback = filled(fallback, {"10.0.0.9:8080": f"127.0.0.1:{self.origin}"})
+            block = filled(block, {place: f"{fallback}{place}{more}"})
         block = filled(block, {"listen 80;": f"listen 127.0.0.1:{self.port};", "/srv/media": str(self.root)})
         self.write_configuration("hosts-nginx.conf", {"@SERVERS@": block})

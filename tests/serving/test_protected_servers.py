@@ -14,8 +14,8 @@ from django.core.files.storage import storages
 from replicator import delivery, signing, wake
 from replicator.storage import ProtectedStorage
 from tests.servers import MediaHost
-from tests.serving.conftest import LARGE
-from tests.serving.fronts import Django, fetch
+from tests.serving.conftest import LARGE, Site
+from tests.serving.fronts import Django, fetch, in_front
 from tests.serving.private_fronts import AccelNginx, LinkNginx, SendfileApache
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +41,7 @@ FRONTS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.fixture(autouse=True)
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _settings(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.ALLOWED_HOSTS = ["*"]
     settings.MEDIA_ROOT = str(tmp_path / "media")
     settings.MOGILEFS_MEDIA_URL = "/media/"
@@ -150,6 +150,37 @@ def test_html_is_saved_not_shown(front: Any) -> None:
     assert answer.body == b"<script>"
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("nginx", {"X_ACCEL_REDIRECT": "/replicator-mogilefs/"}),
+        ("perlbal stand-in", {}),
+        ("perlbal", {}),
+    ],
+)
+def test_a_front_fetches_private_files_from_mogilefs(
+    site: Site, django: Django, settings: Any, tmp_path: Path, kind: str, told: dict[str, Any]
+) -> None:
+    """As docs/serving.md says, with the words of private files."""
+    settings.ROOT_URLCONF = "tests.serving.private_urls"
+    if told:
+        settings.REPLICATOR = {**settings.REPLICATOR, **told}
+    else:
+        settings.SERVE_WITH_PERLBAL = True
+    storage = _configure(settings, tmp_path / "private")
+    link = _save("é.html", LARGE)
+    delivery.deliver("mogilefs")
+    Path(storage.path("é.html")).unlink()
+    with in_front(kind, django) as port:
+        answer = fetch(port, link)
+        assert (answer.status, answer.body == LARGE) == (200, True)
+        assert answer.header("Cache-Control") == "private, no-cache"
+        assert answer.header("Referrer-Policy") == "no-referrer"
+        assert answer.header("Content-Disposition").startswith("attachment; ")
+        assert django.sent == 0
+        assert fetch(port, link.partition("?")[0]).status == 403
+
+
 # nginx alone.
 
 
@@ -237,6 +268,27 @@ def test_one_file_written_in_other_percent_codes_is_one_file(
     link = storage.url("a.txt")[1:]
     for other in (link.replace("a.txt", "%61.txt"), link.replace("a.txt", "x/../a.txt"), link.replace("/a", "//a")):
         assert fetch(host.port, other).body == b"bytes"
+
+
+def test_an_origin_gives_what_a_host_does_not_have_yet(nginx: MediaHost, settings: Any, tmp_path: Path) -> None:
+    """To who has a link, and nobody else: both verify it."""
+    storage = _at_hosts(settings, tmp_path / "private", nginx.url)
+    names = [*NAMES, "a.html"]
+    for name in names:
+        storage.save(name, ContentFile(b"the origin's"))
+    with LinkNginx(tmp_path / "private", is_origin=True) as origin, LinkNginx(nginx.root, origin=origin.port) as host:
+        for name in names:
+            link = storage.url(name)[1:]
+            answer = fetch(host.port, link)
+            assert (answer.status, answer.body) == (200, b"the origin's"), name
+            assert answer.header("Referrer-Policy") == "no-referrer"
+            assert bool(answer.header("Content-Disposition")) is name.endswith(".html")
+            for port in (host.port, origin.port):
+                assert fetch(port, link.partition("?")[0]).status == 403
+                assert fetch(port, link.replace("expires=1", "expires=2")).status == 403
+        assert fetch(host.port, storage.url("unknown.txt")[1:]).status == 404
+        nginx.write("private/a.png", b"the host's")
+        assert fetch(host.port, storage.url("a.png")[1:]).body == b"the host's"
 
 
 def test_nginx_takes_a_new_secret_beside_the_old_one(nginx: MediaHost, settings: Any, tmp_path: Path) -> None:
