@@ -9,11 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.deconstruct import deconstructible
 
 from replicator import ancestors
-from replicator.storage.replicated import ReplicatedStorage
+from replicator.storage.elder import ElderFiles
 
 
 @deconstructible(path="replicator.storage.DistributedStorage")
-class DistributedStorage(ReplicatedStorage):
+class DistributedStorage(ElderFiles):
     """Files on every target; here too only with ``DUST_USE_LOCAL_FS = True``, as in django_dust.
 
     *keep_local*, or by its name there *use_local*: instead of that setting. The others are those of
@@ -46,3 +46,7 @@ class DistributedStorage(ReplicatedStorage):
                 'REPLICATOR = {"TARGETS": {…}}.'
             )
         return found
+
+    @property
+    def _may_have_elder(self) -> bool:
+        return not self.keep_local

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.deconstruct import deconstructible
 
 from replicator.ancestors import MOGILEFS
 from replicator.conf import config, media_url
-from replicator.storage.reading import target_file
-from replicator.storage.remote import open_remote, stat_remote
-from replicator.storage.replicated import ReplicatedStorage
+from replicator.storage.elder import ElderFiles
 
 
 @deconstructible(path="replicator.storage.MogileFSStorage")
-class MogileFSStorage(ReplicatedStorage):
+class MogileFSStorage(ElderFiles):
     """Files here, and in MogileFS, where they are read from once they are not here any more.
 
     *base_url*: ``MOGILEFS_MEDIA_URL`` or ``MEDIA_URL`` unless given. *targets*: those of ``REPLICATOR["TARGETS"]``
@@ -39,19 +37,3 @@ class MogileFSStorage(ReplicatedStorage):
                 'MOGILEFS_TRACKERS = ["10.0.0.5:7001"].'
             )
         return found
-
-    def _open_unknown(self, name: str) -> BinaryIO:
-        """A file from before the ledger is in MogileFS only."""
-        try:
-            return super()._open_unknown(name)
-        except FileNotFoundError:
-            return open_remote(self.targets, target_file(self, self._cleaned(name)), None)
-
-    def size(self, name: str) -> int:
-        """Bytes; of a file from before the ledger, as MogileFS says."""
-        try:
-            return super().size(name)
-        except FileNotFoundError:
-            if self._row(name) is not None:
-                raise
-        return stat_remote(self.targets, target_file(self, self._cleaned(name))).size

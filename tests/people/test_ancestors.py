@@ -293,6 +293,24 @@ def hosts(dust: Any, woken: Woken) -> Iterator[list[Embedded]]:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_django_dust_left_on_the_hosts_can_be_read(dust: Any, hosts: list[Embedded]) -> None:
+    """Without local files: before it is adopted, too. With them, no host is asked for what is not here."""
+    for host in hosts:
+        host.write("media/2011/old.txt", b"hello")
+    dust.DUST_USE_LOCAL_FS = False
+    storage = storages["default"]
+    with storage.open("2011/old.txt") as file:
+        assert file.read() == b"hello"
+    assert storage.size("2011/old.txt") == 5
+    with pytest.raises(FileNotFoundError):
+        storage.size("2011/never.txt")
+    kept = DistributedStorage(keep_local=True)
+    for read in (kept.open, kept.size):
+        with pytest.raises(FileNotFoundError):
+            read("2011/old.txt")
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("keep", [True, False])
 def test_files_are_where_django_dust_put_them(dust: Any, hosts: list[Embedded], keep: bool) -> None:
     """At MEDIA_URL's path on every host; on this disk with DUST_USE_LOCAL_FS, else only until they are there."""
