@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import urllib.error
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.documented import documented, filled
-from tests.processes import RUNNING_AS_ROOT, Server, free_port, need
+from tests.processes import RUNNING_AS_ROOT, Server, descendants, free_port, need
 from tests.servers import CONF
 
 PAGE = "hosts.md"
@@ -100,6 +101,17 @@ class Host(Server):
         """Put a file below the media path, as if it had been delivered."""
         _write(self.root / "media" / name, data)
         self.own(self.root)
+
+    def waiting(self) -> int:
+        """Bytes on the disk in files that it has open, also in those without a name."""
+        assert self.process is not None
+        waiting = 0
+        for pid in descendants(self.process.pid):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(descriptor.readlink()).startswith(str(self.folder)):
+                        waiting += descriptor.stat().st_blocks * 512
+        return waiting
 
     def holds(self) -> list[str]:
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())

@@ -228,15 +228,15 @@ def test_every_name_is_the_same_name(host: Host, origin: Origin) -> None:
 @pytest.mark.parametrize("holder", ["host", "origin"])
 def test_parts_and_conditions_are_answered(host: Host, origin: Origin, holder: str) -> None:
     """A video can be wound, a download go on, and what a browser has is not sent again."""
-    (host if holder == "host" else origin).write("a.txt", TEXT)
+    (host if holder == "host" else origin).write("a.bin", TEXT)
     for headers, status, body in ASKED:
-        answer = _get(host, "a.txt", **headers)
+        answer = _get(host, "a.bin", **headers)
         assert (answer.status, answer.body) == (status, body), headers
-    head = _get(host, "a.txt", "HEAD")
+    head = _get(host, "a.bin", "HEAD")
     assert (head.status, head.header("Content-Length"), head.body) == (200, "10000", b"")
-    assert _get(host, "a.txt", If_None_Match=head.header("ETag")).status == 304
-    assert _get(host, "a.txt", If_Modified_Since=head.header("Last-Modified")).status == 304
-    assert _get(host, "a.txt", Range="bytes=10000-").status == 416
+    assert _get(host, "a.bin", If_None_Match=head.header("ETag")).status == 304
+    assert _get(host, "a.bin", If_Modified_Since=head.header("Last-Modified")).status == 304
+    assert _get(host, "a.bin", Range="bytes=10000-").status == 416
     assert (len(origin.asked()) > 0) is (holder == "origin")
 
 
@@ -355,7 +355,7 @@ def test_an_uploaded_configuration_is_a_file(host: Host) -> None:
     host.write("a.php", b"<?php")
     assert _get(host, "a.php").body == b"<?php"
     assert b"pwned" not in _get(host, "b.txt").body
-    assert b"pwned" not in fetch(host.writing_port, "media/b.txt").body
+    assert fetch(host.writing_port, "media/b.txt").status == 404
 
 
 # Troubles.
@@ -430,8 +430,7 @@ def test_an_origin_that_dies_is_not_taken_for_the_end_of_the_file(host: Host, or
         answer.read(1024)
         # Time enough to collect much of it.
         time.sleep(0.5)
-        waiting = sum(path.stat().st_blocks * 512 for path in host.folder.rglob("*") if path.is_file())
-        assert waiting < 16 * 1024 * 1024
+        assert host.waiting() < 16 * 1024 * 1024
         origin.kill()
         with contextlib.suppress(http.client.IncompleteRead, ConnectionError):
             while answer.read(1024 * 1024):
