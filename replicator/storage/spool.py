@@ -185,7 +185,7 @@ def _is_left_over(place: str, written: datetime) -> bool:
     return changed < min(written.timestamp(), time.time() - config().orphan_grace)
 
 
-def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, _Identity]], *, deleted: bool = False) -> int:
+def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, _Identity]]) -> int:
     """Remove what is here of these names, if the ledger still has these versions of them. The number removed."""
     count = 0
     if not found:
@@ -197,7 +197,7 @@ def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, _Identit
             version, identity = found[name]
             # A write that is not committed or was rolled back: what is here may be that one's. Its own: it is
             # committed, and its traces are going.
-            under_way = any(deleted or entry.version != version for entry in entries.get(name, ()))
+            under_way = any(entry.version != version for entry in entries.get(name, ()))
             if not under_way and _identity(storage.path(name)) == identity:
                 with suppress(FileNotFoundError):
                     Path(storage.path(name)).unlink()
@@ -213,7 +213,7 @@ def _remove_deleted(storage: ReplicatedStorage, names: Sequence[str]) -> int:
         identity = _identity(storage.path(name))
         if identity and _is_left_over(storage.path(name), written):
             found[name] = version, identity
-    return _remove(storage, found, deleted=True)
+    return _remove(storage, found)
 
 
 def _identity(place: str) -> _Identity | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.checks import ERROR, run_checks
@@ -26,9 +27,12 @@ from replicator.ledger import Outcome, health
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage, asking, spool
 from replicator.storage.outdated import remove_outdated
+from replicator.storage.transactions import LocalChange
 from replicator.targets import get_target
-from replicator.targets.base import TargetFile
+from replicator.targets.base import Stat, TargetFile
 from replicator.testing import MemoryTarget
+from tests.promises.harness import wait_until
+from tests.servers import Lighttpd, MediaHost
 from tests.storage.conftest import contents, everything
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,6 +104,20 @@ def test_a_file_goes_when_min_copies_targets_have_it(
     deliver("media2")
     assert memory("media2").files == memory("media1").files == {"media/folder/a.txt": b"hello"}
     assert not Replica.objects.backlog().exists()
+
+
+def test_a_delivery_that_is_quicker_than_the_saver_releases_too(
+    storage: ReplicatedStorage, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The save's own traces are no reason to wait: it is committed."""
+    changes: list[LocalChange] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalChange, "finish", lambda self: changes.append(self))
+        place = save(storage, b"hello")
+    deliver()
+    assert not place.exists()
+    changes.pop().finish()
+    assert everything(media_root) == GONE
 
 
 def test_an_empty_file_goes_too(storage: ReplicatedStorage, media_root: Path) -> None:
@@ -291,6 +309,69 @@ def test_it_stays_if_what_is_here_is_no_version_of_it(storage: ReplicatedStorage
     assert contents(storage, "folder/a.txt") == b"hello"
 
 
+def test_it_stays_if_it_changes_while_targets_are_asked(
+    storage: ReplicatedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 6: what is removed is what was looked at."""
+    place = save(storage, b"hello")
+    confirmed = spool._confirmed
+
+    def change(*arguments: Any) -> Any:
+        found = confirmed(*arguments)
+        assert found
+        place.write_bytes(b"by hand")
+        return found
+
+    monkeypatch.setattr(spool, "_confirmed", change)
+    deliver()
+    assert place.read_bytes() == b"by hand"
+
+
+@pytest.mark.parametrize("replica", [{"status": "pending"}, {"status": "failed"}, {"version": uuid4()}])
+def test_it_stays_unless_replicas_are_synced_with_its_version(
+    storage: ReplicatedStorage, monkeypatch: pytest.MonkeyPatch, replica: dict[str, Any]
+) -> None:
+    """Never before: whatever the target says, which may have an older one of the same size."""
+    place = save(storage, b"hello")
+    with monkeypatch.context() as patch:
+        patch.setattr(delivered, "release", lambda _: None)
+        deliver()
+    row = Replica.objects.filter(target="media2")
+    before = row.values("status", "version").get()
+    row.update(**replica)
+    assert storage.release(["folder/a.txt"]) == storage.tidy() == 0
+    assert place.exists()
+    row.update(**before)
+    assert storage.release(["folder/a.txt"]) == 1
+
+
+@pytest.mark.parametrize("held", [None, b"", b"hell", b"hello and more"])
+def test_it_stays_if_a_media_host_has_lost_it(
+    make_storage: Callable[..., ReplicatedStorage],
+    media_host: MediaHost,
+    monkeypatch: pytest.MonkeyPatch,
+    held: bytes | None,
+) -> None:
+    """Never before: real servers, which know a size and no checksum."""
+    entry = {"BACKEND": "replicator.targets.webdav.WebDAVTarget", "OPTIONS": {"url": media_host.url}}
+    storage = make_storage({"TARGETS": {"host": entry}}, keep_local=False)
+    place = save(storage, b"hello")
+    with monkeypatch.context() as patch:
+        patch.setattr(delivered, "release", lambda _: None)
+        deliver("host")
+    (media_host.root / "media/folder/a.txt").unlink()
+    if held is not None:
+        media_host.write("media/folder/a.txt", held)
+    if isinstance(media_host, Lighttpd):
+        time.sleep(2)  # it remembers what it has seen, where nobody told it of a change
+    assert storage.tidy() == 0
+    assert place.exists()
+    media_host.write("media/folder/a.txt", b"hello")
+    wait_until(lambda: storage.tidy() == 1, 5)
+    assert not place.exists()
+    assert contents(storage, "folder/a.txt") == b"hello"
+
+
 def test_it_stays_if_it_is_a_link(storage: ReplicatedStorage, tmp_path: Path) -> None:
     """Promise 6: a person's."""
     place = save(storage, b"hello")
@@ -311,8 +392,11 @@ def test_a_file_the_ledger_does_not_know_stays(storage: ReplicatedStorage, media
     assert (storage.exists("folder/own.txt"), storage.size("folder/own.txt")) == (True, 3)
 
 
-def test_it_stays_if_its_hash_is_not_known(storage: ReplicatedStorage, media_root: Path) -> None:
+def test_it_stays_if_its_hash_is_not_known(
+    storage: ReplicatedStorage, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Promise 6: of some adopted files nobody can say whether what is here is the same."""
+    monkeypatch.setattr(MemoryTarget, "stat", lambda *_: Stat(5))
     ledger.record_held([ledger.Write("default", "a.txt", 5)], "media1")
     file = MediaFile.objects.get()
     Replica.objects.create(
@@ -585,7 +669,9 @@ def test_an_older_version_goes_when_it_is_old_enough(storage: ReplicatedStorage,
     assert tidy_at_once(storage) == 0
     time.sleep(0.01)
     MediaFile.objects.update(updated_at=timezone.now())
-    assert storage.tidy() == 1
+    vars(config())["orphan_grace"] = 3600.0
+    assert storage.tidy() == 0
+    assert tidy_at_once(storage) == 1
     assert everything(media_root) == GONE
     assert contents(storage, "folder/a.txt") == b"new"
 
@@ -598,10 +684,12 @@ def test_what_was_deleted_by_another_node_goes_when_it_is_old_enough(
     storage.delete("folder/a.txt")
     place.write_bytes(b"1")
     assert not storage.exists("folder/a.txt")
-    assert storage.tidy() == 0
-    vars(config())["orphan_grace"] = 0.0
+    assert tidy_at_once(storage) == 0
     time.sleep(0.01)
     MediaFile.objects.update(updated_at=timezone.now())
+    vars(config())["orphan_grace"] = 3600.0
+    assert storage.tidy() == 0
+    vars(config())["orphan_grace"] = 0.0
     (media_root / ".replicator" / ("0" * 32)).symlink_to("folder/a.txt")
     assert spool.tidy(storage) == 0
     (media_root / ".replicator" / ("0" * 32)).unlink()
