@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -356,6 +358,26 @@ def test_threads_are_kept_for_the_next_and_end_when_there_is_none(monkeypatch: p
     thread.join(5)
     assert not thread.is_alive()
     assert pool._idle == 0
+
+
+def test_a_forked_child_does_not_count_on_its_parents_threads() -> None:
+    """A web server may save in the parent, and fork its workers after."""
+    done = threading.Event()
+    now._threads.run(done.set)
+    assert done.wait(5)
+    time.sleep(0.05)
+    now._count("media1", 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads
+            child = os.fork()
+        if not child:
+            ran = threading.Event()
+            now._threads.run(ran.set)
+            os._exit(0 if ran.wait(5) and not now._hanging["media1"] else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        now._count("media1", -1)
 
 
 def test_a_look_tells_what_is_due_and_what_is_under_way(targets: list[MemoryTarget]) -> None:

@@ -360,6 +360,16 @@ def test_in_a_test_case_nothing_is_waited_for(make: Make, hosts: dict[str, Media
     assert held(hosts) == [False, False]
 
 
+def test_where_no_local_copy_is_kept_it_goes_with_the_wait(make: Make, hosts: dict[str, MediaHost]) -> None:
+    """The save returns with the file on the hosts, and nowhere else."""
+    storage = make(hosts, wait=10, keep_local=False)
+    name = save(storage, data=b"kept elsewhere")
+    assert not Path(storage.path(name)).exists()
+    assert held(hosts) == [True, True]
+    with storage.open(name) as file:
+        assert file.read() == b"kept elsewhere"
+
+
 # Many at once
 
 
