@@ -72,8 +72,10 @@ def _answer_from(
         return HttpResponse(
             status=416, headers={"Content-Range": f"bytes */{facts.size}", "Content-Type": headers["Content-Type"]}
         )
-    # The server in front passes the range on as it is, whatever we make of it.
-    if not asked or (part is not None and is_absolute(asked)):
+    # The server in front passes the range on as it is, whatever we make of it; and a file of this machine it would
+    # compare once more, with a name and a date of its own.
+    compared = {"If-Match", "If-Unmodified-Since"} & request.headers.keys()
+    if not compared and (not asked or (part is not None and is_absolute(asked))):
         fields = instructions(source, facts, whole=not asked, for_all=for_all)
         if fields:
             told = {**headers, **fields, "Content-Length": "0"}

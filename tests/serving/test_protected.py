@@ -293,6 +293,18 @@ def test_a_target_that_fails_leaves_it_to_the_next(private: Private) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_copy_that_is_lost_is_no_file_that_never_was(private: Private, settings: Any, method: str) -> None:
+    """Caches keep a 404; this one is delivered again, once somebody notices."""
+    _options(settings, targets=["media1"])
+    private.save()
+    delivery.deliver("media1")
+    Path(private.storage.path("a.txt")).unlink()
+    private.target("media1").files.clear()
+    answer = private.get(private.storage.url("a.txt"), method)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (502, "10")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_target_that_is_down_is_not_asked(private: Private, method: str) -> None:
     """Promise 7: it would be waited for."""
     private.save()

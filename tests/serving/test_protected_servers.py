@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,7 +126,20 @@ def test_parts_and_conditions(front: Any, django: Django) -> None:
     assert (other.status, other.body == LARGE) == (200, True)
     assert fetch(front.port, link, If_None_Match=etag).status == 304
     assert fetch(front.port, link, If_None_Match='"other"').status == 200
-    assert fetch(front.port, link, If_Modified_Since="Thu, 01 Jan 2015 00:00:00 GMT").status == 200
+    # What nginx would say of the file by itself.
+    path = Path(storages["private"].path("a.bin"))
+    os.utime(path, (1_420_070_400, 1_420_070_400))
+    own = f'"{1_420_070_400:x}-{len(LARGE):x}"'
+    for condition in (
+        {"If_None_Match": own},
+        {"If_Modified_Since": "Thu, 01 Jan 2015 00:00:00 GMT"},
+        {"If_Match": etag},
+        {"If_Unmodified_Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+    ):
+        answer = fetch(front.port, link, **condition)
+        assert (answer.status, answer.body == LARGE) == (200, True), condition
+    for condition in ({"If_Match": own}, {"If_Unmodified_Since": "Thu, 01 Jan 2015 00:00:00 GMT"}):
+        assert fetch(front.port, link, **condition).status == 412, condition
     head = fetch(front.port, link, "HEAD")
     assert (head.status, head.header("Content-Length")) == (200, str(len(LARGE)))
 
