@@ -103,6 +103,19 @@ def test_a_host_that_was_down_gets_what_it_missed(hosts: list[Embedded]) -> None
     assert not health.down_targets()
 
 
+def test_what_just_failed_is_tried_again_as_soon_as_the_host_answers(hosts: list[Embedded], settings: Any) -> None:
+    """When cron says, as it always was: not when the retry, or the host's being marked down, would have it."""
+    settings.REPLICATOR = {}
+    hosts[1].stop()
+    storage().save("a.txt", ContentFile(b"hello"))
+    process()
+    assert "nothing was due. 1 pending, 0 failed." in process()
+    assert not health.down_targets()
+    hosts[1].start()
+    assert "Every target has everything." in process()
+    assert hosts[1].files() == {"media/a.txt": b"hello"}
+
+
 def test_a_host_that_hangs_does_not_keep_the_other_waiting(hosts: list[Embedded]) -> None:
     """Promise 7: DUST_TIMEOUT bounds what the hanging one costs, and it costs the other nothing."""
     name = storage().save("a.txt", ContentFile(b"hello"))

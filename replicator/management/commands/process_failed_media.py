@@ -33,7 +33,10 @@ class Command(BaseCommand):
                 get_target(target)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
-        delivery.probe(*sorted(health.down_targets() & set(targets)))
+        for target, answers in delivery.probe(*sorted(health.suspects() & set(targets))).items():
+            if answers:
+                # As it always did: what failed is tried when cron says, not when it is its turn.
+                ledger.hasten(target)
         due = ledger.due_targets(sorted(set(targets) - health.down_targets()))
         done: dict[str, Summary] = {}
         if due:
