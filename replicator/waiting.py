@@ -20,6 +20,8 @@ _SOON, _LATER = 0.1, 2.0
 _REST = 10
 #: How many names a report gives for each target.
 _EXAMPLES = 5
+#: So many names are asked for by name: the backlog, which may be large, is not read for them.
+_FEW = 500
 
 
 class NotSynced(Exception):
@@ -84,7 +86,11 @@ class Awaited:
         rows = Replica.objects.using(database.alias()).filter(target__in=self.targets, since__lte=self.until)
         if self.storages:
             rows = rows.filter(file__storage__in=self.storages)
-        return rows if self.names is None else rows.filter(file__deleted=False)
+        if self.names is None:
+            return rows
+        rows = rows.filter(file__deleted=False)
+        # More of them than a statement takes are picked from all rows that are read.
+        return rows.filter(file__name__in=list(self.names)) if len(self.names) <= _FEW else rows
 
 
 def _nobody(_: Left) -> None:

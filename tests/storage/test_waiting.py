@@ -15,11 +15,13 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.db import connection, connections, transaction
+from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
-from replicator import delivery
+from replicator import delivery, ledger
 from replicator.checks.storages import problems
 from replicator.delivery import now
-from replicator.ledger import health
+from replicator.ledger import Write, health
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedManifestStaticFilesStorage, ReplicatedStorage
 from replicator.waiting import NotSynced
@@ -174,6 +176,18 @@ def test_a_host_that_hangs_is_waited_for_no_longer_than_that(
     with pytest.raises(NotSynced, match=r"hanging: 1 pending\n.*a worker is at it"):
         save(storage)
     assert 1.5 <= time.monotonic() - begun < 3
+
+
+def test_to_say_what_is_missing_the_backlog_is_not_read(make: Make, nginx: Nginx, refusing: str) -> None:
+    """Promise 8: after a day without a host it is long, and each save that fails would read it."""
+    storage = make({"media1": nginx, "down": refusing}, wait=1)
+    health.mark_down("down", "as told")
+    ledger.record_new([Write("default", f"{number}.txt", 1, "0" * 64) for number in range(300)], ["down"])
+    with CaptureQueriesContext(connection) as queries, pytest.raises(NotSynced):
+        save(storage)
+    reads = [query["sql"] for query in queries if "status" in query["sql"] and query["sql"].startswith("SELECT")]
+    assert reads
+    assert [sql for sql in reads if "a.txt" not in sql and "LIMIT" not in sql] == []
 
 
 def test_a_host_that_refuses_the_file_fails_it(make: Make, nginx: Nginx) -> None:
@@ -351,6 +365,16 @@ def test_a_file_written_through_open_is_waited_for(make: Make, hosts: dict[str, 
     with storage.open("a.txt", "wb") as file:
         file.write(b"written")
     assert [host.files()["media/a.txt"] for host in hosts.values()] == [b"written"] * 2
+
+
+@pytest.mark.django_db
+def test_a_test_can_run_the_hooks(make: Make, hosts: dict[str, MediaHost]) -> None:
+    """Django's ``captureOnCommitCallbacks``: then the wait is part of the test."""
+    storage = make(hosts, wait=10)
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        save(storage)
+    assert held(hosts) == [True, True]
+    assert set(statuses().values()) == {"synced"}
 
 
 @pytest.mark.django_db
