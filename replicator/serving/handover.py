@@ -41,7 +41,8 @@ def instructions(source: Source, facts: Facts, *, whole: bool, for_all: bool) ->
 
 def _for_local(place: Place) -> dict[str, str]:
     storage = place.storage
-    if isinstance(storage, ProtectedStorage):
+    # A file that is not kept here may go before the server in front opens it.
+    if isinstance(storage, ProtectedStorage) and storage.keep_local:
         if storage.x_accel_redirect:
             # Of a file nginx says itself that it has parts, once more.
             return {"X-Accel-Redirect": storage.x_accel_redirect + quote(place.name), "Accept-Ranges": ""}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
+from replicator import local
 from replicator.errors import DeliveryError, Refused, Unavailable
+from replicator.local import Digest
 from replicator.serving.places import Place, Record, down_among
 from replicator.targets.base import Reader, Target
 from replicator.targets.http import PIECE
@@ -184,9 +183,7 @@ class Here:
         with file:
             # Another web host may have overwritten it since, or a transaction that was rolled back; an open file
             # stays the same whatever is renamed over its name.
-            status = os.fstat(file.fileno())
-            # Of some adopted files no hash is known.
-            if status.st_size != self._record.size or self._record.sha256 not in ("", _sha256(file, status)):
+            if not local.is_content(file, Digest(self._record.size, self._record.sha256)):
                 raise FileNotFoundError(self._path)
             file.seek(start)
             yield file
@@ -237,20 +234,3 @@ class AtTarget:
             yield
         except (DeliveryError, FileNotFoundError) as error:
             raise NoCopy(f"{self._target.alias}: {error}") from error
-
-
-#: By what changes when a file does.
-_digests: dict[tuple[int, ...], str] = {}
-_MOST_DIGESTS = 10_000
-
-
-def _sha256(file: BufferedReader, status: os.stat_result) -> str:
-    """In lower-case hex; read once by this process, for as long as the file stays as it is."""
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    digest = _digests.get(identity)
-    if digest is None:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if len(_digests) >= _MOST_DIGESTS:
-            _digests.clear()
-        _digests[identity] = digest
-    return digest

@@ -397,6 +397,16 @@ def test_a_local_file_of_another_version_is_handed_to_nobody(
     assert private.get(link).getvalue() == b"right"
 
 
+@pytest.mark.parametrize("options", [{"x_accel_redirect": "/replicator-private/"}, {"x_sendfile": True}])
+def test_a_local_file_that_is_about_to_go_is_sent_from_here(
+    private: Private, settings: Any, options: dict[str, Any]
+) -> None:
+    """With keep_local=False: the server in front would open it too late."""
+    _options(settings, keep_local=False, **options)
+    private.save("a.txt")
+    assert private.get(private.storage.url("a.txt")).getvalue() == b"bytes"
+
+
 # MogileFS.
 
 

@@ -360,6 +360,19 @@ def test_a_file_that_is_gone_here_is_read_from_mogilefs(gone: str) -> None:
         assert file.read() == "läuft\n".encode() * 300_000 + b"more"
 
 
+def test_a_file_need_not_stay_here(mogilefs: MogileFS, settings: Any) -> None:
+    """``keep_local=False``: as with the ancestors, whose files were in MogileFS only."""
+    entry = {"BACKEND": "replicator.storage.MogileFSStorage", "OPTIONS": {"keep_local": False}}
+    settings.STORAGES = {**settings.STORAGES, "default": entry}
+    name = _storage().save("folder/a.txt", ContentFile(b"hello"))
+    _deliver()
+    assert not Path(_storage().path(name)).exists()
+    with _storage().open(name) as file:
+        assert file.read() == b"hello"
+    assert _storage().listdir("folder") == ([], ["a.txt"])
+    assert not _storage().exists("folder/b.txt")
+
+
 def test_a_deleted_file_is_not_read_from_mogilefs(mogilefs: MogileFS, gone: str) -> None:
     """Promise 2: it may still be there; for the site it is gone."""
     storage = _storage()

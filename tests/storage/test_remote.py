@@ -383,9 +383,24 @@ def test_a_host_that_gives_no_more_each_time_is_given_up(
     failing: Callable[..., tuple[ReplicatedStorage, Failing]],
 ) -> None:
     storage, server = failing(*[SPOOL] * 10)
-    with storage.open("folder/a.bin") as file, pytest.raises(OSError, match="closed the connection within a body"):
-        file.read()
+    with storage.open("folder/a.bin") as file:
+        for _ in range(2):
+            with pytest.raises(OSError, match="closed the connection within a body"):
+                file.read()
     assert server.connections == 2
+
+
+def test_what_was_read_to_its_end_needs_no_connection(
+    failing: Callable[..., tuple[ReplicatedStorage, Failing]],
+) -> None:
+    """Others use it, however long the file stays open."""
+    storage, server = failing(None, None)
+    with storage.open("folder/a.bin") as file:
+        assert file.read() == LARGE
+        assert contents(storage, "folder/a.bin") == LARGE
+        file.seek(5)
+        assert file.read(5) == LARGE[5:10]
+    assert server.connections == 1
 
 
 def test_closing_early_ends_the_request(failing: Callable[..., tuple[ReplicatedStorage, Failing]]) -> None:
