@@ -56,6 +56,16 @@ REPLACED = {
     "RESTO_SHOW_TRACEBACK": "Failures are in the ledger, with their reasons: see "
     '"manage.py replicator status", or the admin.',
 }
+#: Their storages → what to write instead.
+CLASSES = {
+    "django_dust.storage.DistributedStorage": "replicator.storage.DistributedStorage",
+    "django_resto.storage.AsyncStorage": "replicator.storage.ReplicatedStorage",
+    "django_resto.storage.DistributedStorage": "replicator.storage.DistributedStorage",
+    "django_resto.storage.HybridStorage": "replicator.storage.ReplicatedStorage",
+    "queued_storage.backends.QueuedMogileFSStorage": "replicator.storage.MogileFSStorage",
+    "queued_storage.backends.QueuedStorage": "replicator.storage.ReplicatedStorage",
+    "storages.backends.mogile.MogileFSStorage": "replicator.storage.MogileFSStorage",
+}
 #: What the settings' readers must look at again when it changes.
 ALL = frozenset({"DUST_USE_LOCAL_FS", *_MOGILEFS, *(name for each in HOSTS for name in (each.hosts, each.timeout))})
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import storages
+from django.utils.module_loading import import_string
 
 from replicator import ancestors, conf
 from replicator.conf import config
@@ -22,7 +25,7 @@ def problems_of_settings() -> Iterator[CheckMessage]:
 
 
 def what_settings_became() -> Iterator[CheckMessage]:
-    """I023, I026 to I028: settings of the ancestors, in today's words. W024, W029: what else there is beside them."""
+    """I023, I026 to I028, E050: what the ancestors named, in today's words. W024, W029: what there is beside."""
     if alias := ancestors.mogilefs_ignored():
         yield Warning(
             f'MOGILEFS_DOMAIN and MOGILEFS_TRACKERS are ignored: REPLICATOR["TARGETS"][{alias!r}] is another one.',
@@ -42,6 +45,7 @@ def what_settings_became() -> Iterator[CheckMessage]:
             yield Info(f"{name} says nothing any more.", hint=f"Remove it. {instead}", id="replicator.I028")
     if getattr(settings, "DUST_USE_LOCAL_FS", None) is not None:
         yield _what_local_files_became()
+    yield from _what_storages_became()
 
 
 def _what_hosts_became(setting: ancestors.Hosts) -> Iterator[CheckMessage]:
@@ -76,8 +80,8 @@ def _what_hosts_became(setting: ancestors.Hosts) -> Iterator[CheckMessage]:
 def _what_local_files_became() -> CheckMessage:
     """I027, or I028 if there is no storage that it is for."""
     keep = ancestors.uses_local_files()
-    storages = [s.alias for s in replicated_storages() if isinstance(s, DistributedStorage) and s.keep_local is keep]
-    if not storages:
+    kept = [s.alias for s in replicated_storages() if isinstance(s, DistributedStorage) and s.keep_local is keep]
+    if not kept:
         return Info(
             "DUST_USE_LOCAL_FS says nothing: no storage in STORAGES is a DistributedStorage that goes by it.",
             hint=f'Remove it. What it said is the option "keep_local": {keep} of a storage.',
@@ -86,10 +90,26 @@ def _what_local_files_became() -> CheckMessage:
     result = "stay on this disk" if keep else "leave this disk once every target has them"
     return Info(
         f'DUST_USE_LOCAL_FS became the option "keep_local": {keep} of '
-        f"{', '.join(f'STORAGES[{alias!r}]' for alias in storages)}.",
+        f"{', '.join(f'STORAGES[{alias!r}]' for alias in kept)}.",
         hint=f"It goes on working: files {result}.",
         id="replicator.I027",
     )
+
+
+def _what_storages_became() -> Iterator[CheckMessage]:
+    """E050: a storage of an ancestor that is not installed any more."""
+    entries: Any = storages.backends
+    for alias, entry in entries.items():
+        path = entry.get("BACKEND")
+        if path in ancestors.CLASSES:
+            try:
+                import_string(path)
+            except ImportError:
+                yield Error(
+                    f"STORAGES[{alias!r}] names {path}, which can't be imported.",
+                    hint=f'Write "{ancestors.CLASSES[path]}"; what else there is to do is in docs/migrating.md.',
+                    id="replicator.E050",
+                )
 
 
 def _entry(alias: str, entry: ancestors.Entry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
+from django.utils.module_loading import import_string
 
 from replicator import ancestors, checks, delivery
 from replicator.ancestors import MOGILEFS, WEBDAV
@@ -39,7 +41,7 @@ def said() -> dict[str, str]:
     return {
         str(message.id).removeprefix("replicator."): f"{message.msg} {message.hint}"
         for message in checks.check()
-        if str(message.id).rpartition(".")[2] in ("E001", "E005", "W029", "I023", "I026", "I027", "I028")
+        if str(message.id).rpartition(".")[2] in ("E001", "E005", "E050", "W029", "I023", "I026", "I027", "I028")
     }
 
 
@@ -216,6 +218,21 @@ def test_a_setting_that_nothing_reads_is_answered(dust: Any, setting: str, value
     message = said()["I028"]
     assert message.startswith(f"{setting} says nothing any more.")
     assert instead in message
+
+
+@pytest.mark.parametrize("path", ancestors.CLASSES)
+def test_a_storage_that_is_not_installed_any_more_is_an_error_that_names_the_new_one(
+    dust: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first upload would tell. What it names exists."""
+    # Benchmarks have it installed, as a peer.
+    for module in ("django_resto", "django_resto.storage"):
+        monkeypatch.setitem(sys.modules, module, None)
+    dust.STORAGES = {**dust.STORAGES, "default": {"BACKEND": path}}
+    error = said()["E050"]
+    assert error.startswith(f"STORAGES['default'] names {path}, which can't be imported.")
+    assert ancestors.CLASSES[path] in error
+    assert issubclass(import_string(ancestors.CLASSES[path]), ReplicatedStorage)
 
 
 # The storage
