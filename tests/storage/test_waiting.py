@@ -113,8 +113,26 @@ def test_without_wait_a_save_asks_no_host(make: Make, hosts: dict[str, MediaHost
     assert set(statuses().values()) == {"pending"}
 
 
+def test_workers_are_woken_for_what_is_left_to_them(
+    make: Make, hosts: dict[str, MediaHost], announced: list[list[str]]
+) -> None:
+    """Not for what the save has sent: each of its messages would have a worker ask the database for nothing."""
+
+    def woken() -> list[str]:
+        found = [target for targets in announced for target in targets]
+        announced.clear()
+        return found
+
+    save(make(hosts, wait=10))
+    assert woken() == []
+    save(make(hosts, wait=10, min_copies=1))
+    assert woken() == ["media2"]
+    save(make(hosts))
+    assert woken() == ["media1", "media2"]
+
+
 def test_one_copy_will_do_while_others_hang_or_are_down(
-    make: Make, nginx: Nginx, hanging: str, refusing: str, announced: list[list[str]]
+    make: Make, nginx: Nginx, hanging: str, refusing: str
 ) -> None:
     """Promise 7: one that is down costs nothing, one that hangs a second."""
     storage = make({"down": refusing, "hanging": hanging, "good": nginx}, wait=10, min_copies=1)
