@@ -18,7 +18,7 @@ help: ## Show this list
 setup: $(BASE) $(TEST) ## Make .venv and install everything into it
 	@echo "$(VENV) is ready."
 
-run: $(BASE) ## Start the site: broker, three media hosts, web, worker, beat, Flower (MOGILEFS=1 PORT=… VAR=…)
+run: $(BASE) $(if $(filter-out 0,$(S3)),$(TEST)) ## Start the site: broker, three media hosts, web, worker, beat, Flower (MOGILEFS=1 S3=1 PORT=… VAR=…)
 	@$(BIN)/python -m project.run
 
 demo: $(BASE) ## Save a folder while things go wrong, then ask every host and MogileFS (FILES=a-folder LIMIT=seconds)

@@ -2,11 +2,12 @@
 
 The processes are those of ``Procfile``, and of ``Procfile.embedded`` what the environment does not name: a broker
 unless there is ``CELERY_BROKER_URL``, media hosts unless there is ``MEDIA_HOSTS``, and with ``MOGILEFS=1`` a MogileFS
-unless there is ``MOGILEFS_TRACKERS``.
+unless there is ``MOGILEFS_TRACKERS``, with ``S3=1`` an S3 unless there is ``S3_BUCKET``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -25,6 +26,9 @@ TOP = Path(__file__).resolve().parent.parent
 HOSTS = ("media1", "media2", "media3")
 #: Of the MogileFS: its tracker's, and those of its storage nodes.
 MOGILEFS_PORTS = {"MOGILEFS_PORT": 7001} | {f"MOGILEFS_NODE{n}_PORT": 7500 + n for n in (1, 2, 3)}
+#: Of the S3, which lets anybody in.
+BUCKET = "replicator"
+S3_KEYS = ("S3_ACCESS_KEY", "S3_SECRET_KEY")
 ADDRESS = "127.0.0.1"
 
 
@@ -66,6 +70,18 @@ def wants_mogilefs(environ: Mapping[str, str]) -> bool:
     return yes_or_no("MOGILEFS", environ.get("MOGILEFS", "")) and not environ.get("MOGILEFS_TRACKERS")
 
 
+def wants_s3(environ: Mapping[str, str]) -> bool:
+    """Whether the site has an S3 of its own. ``SystemExit`` if it can't have one."""
+    wanted = yes_or_no("S3", environ.get("S3", "")) and not environ.get("S3_BUCKET")
+    if wanted and not can_have_s3():
+        raise SystemExit("S3=1 needs moto and django-storages: write make setup, which installs them.")
+    return wanted
+
+
+def can_have_s3() -> bool:
+    return all(importlib.util.find_spec(module) for module in ("moto", "flask", "storages", "boto3"))
+
+
 def wanted_ports(environ: Mapping[str, str]) -> dict[str, int]:
     """Variable → port. A default that is taken gives way to another; what somebody asked for does not."""
     defaults = {
@@ -73,6 +89,7 @@ def wanted_ports(environ: Mapping[str, str]) -> dict[str, int]:
         "FLOWER_PORT": 5555,
         **{f"{host.upper()}_PORT": 8101 + n for n, host in enumerate(HOSTS)},
         **(MOGILEFS_PORTS if wants_mogilefs(environ) else {}),
+        **({"S3_PORT": 9000} if wants_s3(environ) else {}),
     }
     ports: dict[str, int] = {}
     for name, default in defaults.items():
@@ -103,6 +120,7 @@ class Embedded:
         self.given = given
         self.hosts = () if given.get("MEDIA_HOSTS") else HOSTS
         self.has_mogilefs = wants_mogilefs(given)
+        self.has_s3 = wants_s3(given)
         self.has_broker = not given.get("CELERY_BROKER_URL")
         # Not below var: the path of a socket may have 107 bytes (on macOS 103), and a checkout may be deep.
         self._sockets = Path(tempfile.mkdtemp(prefix="replicator-"))
@@ -141,19 +159,29 @@ class Embedded:
         return f"{ADDRESS}:{self.ports['MOGILEFS_PORT']}"
 
     @property
+    def s3_url(self) -> str:
+        return f"http://{ADDRESS}:{self.ports['S3_PORT']}"
+
+    @property
     def stores(self) -> tuple[str, ...]:
         """The processes that keep copies: a site goes on without any of them."""
-        return (*self.hosts, *(("mogilefs",) if self.has_mogilefs else ()))
+        return (
+            *self.hosts,
+            *(("mogilefs",) if self.has_mogilefs else ()),
+            *(("s3",) if self.has_s3 else ()),
+        )
 
     def addresses(self) -> dict[str, str]:
         """What other processes must know to be part of this site: settings, as environment variables."""
-        found = {"VAR": str(self.var), "FLOWER_URL": self.flower_url}
+        found = {"VAR": str(self.var), "FLOWER_URL": self.flower_url, "SHAPES": self.given.get("SHAPES") or "1"}
         if self.has_broker:
             found["CELERY_BROKER_URL"] = f"redis+socket://{self.socket}"
         if self.hosts:
             found["MEDIA_HOSTS"] = ",".join(f"{host}={self.host_url(host)}" for host in self.hosts)
         if self.has_mogilefs:
             found |= {"MOGILEFS_TRACKERS": self.tracker, "MOGILEFS_DOMAIN": "replicator"}
+        if self.has_s3:
+            found |= {"S3_BUCKET": BUCKET, "S3_ENDPOINT_URL": self.s3_url, **dict.fromkeys(S3_KEYS, "demo")}
         return found
 
     def environment(self) -> dict[str, str]:

@@ -97,8 +97,9 @@ class Processes:
             # The last port that it opens, if it has that one.
             ports = self._site.ports
             address = (socket.AF_INET, (ADDRESS, ports.get("MOGILEFS_CONTROL_PORT", ports["MOGILEFS_PORT"])))
-        elif name in self._site.hosts:
-            address = (socket.AF_INET, (ADDRESS, self._site.ports[f"{name.upper()}_PORT"]))
+        elif name in (*self._site.hosts, "s3", "web"):
+            port = "PORT" if name == "web" else f"{name.upper()}_PORT"
+            address = (socket.AF_INET, (ADDRESS, self._site.ports[port]))
         else:
             return True  # the others only wait for work
         with socket.socket(address[0]) as sock:

@@ -94,6 +94,7 @@ def _prepare(site: Embedded) -> dict[str, str]:
     commands = [
         ["migrate", "--verbosity", "0"],
         ["demo_user"] if settings.DEBUG else ["collectstatic", "--noinput", "-v0"],
+        *([["fill_bucket"]] if site.has_s3 else []),
     ]
     for command in commands:
         print(f"… manage.py {command[0]}", flush=True)
@@ -125,6 +126,8 @@ def _welcome(site: Embedded, supervisor: Supervisor, environment: dict[str, str]
     places = [f"{site.url}login", site.flower_url, *(f"{site.host_url(host)}/" for host in site.hosts)]
     if site.has_mogilefs:
         places.append(site.tracker)
+    if site.has_s3:
+        places.append(f"{site.s3_url}/")
     for place in places:
         while not _answers(place):
             if supervisor.is_ending:
@@ -147,6 +150,7 @@ def _banner(site: Embedded, supervisor: Supervisor, environment: dict[str, str])
     flower = "the same" if environment.get("FLOWER_BASIC_AUTH") == "demo:demo" else "FLOWER_BASIC_AUTH"
     rows = [
         ("Gallery", site.url, login),
+        *([("Shapes", f"{site.url}shapes", "one storage of each kind")] if settings.SHAPES else []),
         ("Admin", f"{site.url}admin/", "the same"),
         ("Flower", site.flower_url, flower),
     ]
@@ -156,6 +160,9 @@ def _banner(site: Embedded, supervisor: Supervisor, environment: dict[str, str])
     if site.has_mogilefs:
         pid = supervisor.pid_of("mogilefs")
         rows.append(("mogilefs", site.tracker, f"avatar: 2 copies, thumb: 1; stop it with: kill {pid}"))
+    if site.has_s3:
+        pid = supervisor.pid_of("s3")
+        rows.append(("s3", site.s3_url, f"keeps files until it ends; stop it with: kill {pid}"))
     table = "\n".join(f"  {name:<9}{url:<34}{note}" for name, url, note in rows)
     return (
         f"\nReplicator is running; what it keeps is in {site.var}\n\n{table}\n\n"

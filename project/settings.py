@@ -41,6 +41,10 @@ if not SECRET_KEY:
         )
     SECRET_KEY = kept_secret(VAR / "secret-key")
 
+# SHAPES: 1 adds a storage of each shape that there is, and the page that shows them. For the embedded site: private
+# files, a bucket's and a second disk are folders of VAR there, and browsers reach the media hosts as workers do.
+SHAPES: bool = env.flag("SHAPES", default=DEBUG)
+
 # CSRF_TRUSTED_ORIGINS: comma-separated, with the scheme: https://www.example.com; for a site behind a proxy.
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # BEHIND_TLS: 1 if a proxy in front ends TLS and sets (and overwrites) X-Forwarded-Proto.
@@ -149,24 +153,33 @@ def _target(alias: str, url: str) -> dict[str, Any]:
         value = env.str(f"MEDIA_HOSTS_{alias.upper().replace('-', '_')}_{option.upper()}", default=for_all)
         if value:
             options[option] = value
+    if SHAPES and "@" not in url:
+        options.setdefault("public_url", url)
     return {"BACKEND": "replicator.targets.webdav.WebDAVTarget", "OPTIONS": options}
 
 
+SHAPES = SHAPES and bool(_hosts)
 REPLICATOR: dict[str, Any] = {"TARGETS": {alias: _target(alias, url) for alias, url in _hosts.items()}}
+
+
+def _add_target(alias: str, at: str, backend: str, options: dict[str, Any]) -> None:
+    if alias in _hosts:
+        raise ImproperlyConfigured(
+            f"MEDIA_HOSTS has a host {alias}, which is what the target at {at} is called: write another."
+        )
+    REPLICATOR["TARGETS"][alias] = {"BACKEND": f"replicator.targets.{backend}", "OPTIONS": options}
+
+
 # MOGILEFS_TRACKERS: host:port, comma-separated: of a MogileFS that is one more target. ``make run MOGILEFS=1`` starts
 # one and writes this itself. Unset: none. MOGILEFS_DOMAIN: its domain, which has the classes avatar and thumb.
 _trackers: list[str] = env.list("MOGILEFS_TRACKERS", default=[])
 # Whether the gallery offers avatars and thumbs.
 WITH_MOGILEFS = bool(_trackers)
 if WITH_MOGILEFS:
-    if "mogilefs" in _hosts:
-        raise ImproperlyConfigured(
-            "MEDIA_HOSTS has a host mogilefs, which is what the target at MOGILEFS_TRACKERS is called: write another."
-        )
-    REPLICATOR["TARGETS"]["mogilefs"] = {
-        "BACKEND": "replicator.targets.mogilefs.MogileFSTarget",
-        "OPTIONS": {"domain": env.str("MOGILEFS_DOMAIN", default="replicator"), "trackers": _trackers},
-    }
+    _domain = env.str("MOGILEFS_DOMAIN", default="replicator")
+    _add_target(
+        "mogilefs", "MOGILEFS_TRACKERS", "mogilefs.MogileFSTarget", {"domain": _domain, "trackers": _trackers}
+    )
 
 
 def _storage(alias: str, backend: str, targets: list[str]) -> dict[str, Any]:
@@ -177,8 +190,11 @@ def _storage(alias: str, backend: str, targets: list[str]) -> dict[str, Any]:
     return {"BACKEND": backend, "OPTIONS": options}
 
 
-STORAGES = {
-    "default": {"BACKEND": "replicator.storage.ReplicatedStorage"},
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "replicator.storage.ReplicatedStorage",
+        "OPTIONS": {"targets": list(REPLICATOR["TARGETS"])},
+    },
     # Without MogileFS nothing new gets there; what is there already is served, replaced and deleted as ever.
     "avatars": _storage("avatars", "project.gallery.storages.AvatarStorage", list(REPLICATOR["TARGETS"])),
     # One place is enough for what can be made again.
@@ -191,6 +207,53 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
+# STATIC_TO_HOSTS: 1 has collectstatic send static files to every media host, too.
+if env.flag("STATIC_TO_HOSTS", default=False):
+    STORAGES["staticfiles"] = {
+        "BACKEND": "replicator.storage.ReplicatedManifestStaticFilesStorage",
+        "OPTIONS": {"targets": list(_hosts)},
+    }
+
+if SHAPES:
+    _replicated = "replicator.storage.ReplicatedStorage"
+    _add_target("second", "VAR/second", "django_storage.StorageTarget", {"storage": "second-disk"})
+
+    def _shape(alias: str, backend: str = _replicated, **options: Any) -> None:
+        """A folder of the media, on every host, that is read wherever the other media are."""
+        STORAGES[alias] = _storage(alias, backend, list(_hosts))
+        STORAGES[alias]["OPTIONS"] |= {"base_url": f"{MEDIA_URL}{alias}/", **options}
+
+    def _private(alias: str, target: str, **options: Any) -> None:
+        """A folder that nothing serves but links."""
+        options |= {"alias": alias, "location": VAR / alias, "base_url": f"/{alias}/", "targets": [target]}
+        STORAGES[alias] = {"BACKEND": "replicator.storage.ProtectedStorage", "OPTIONS": options}
+
+    STORAGES["second-disk"] = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": VAR / "second"},
+    }
+    STORAGES["assets"] = {
+        "BACKEND": "replicator.storage.PrefixedStorage",
+        "OPTIONS": {"prefix": "assets", "targets": [*_hosts, "second"]},
+    }
+    _shape("archive", keep_local=False, serve_from="replicas")
+    _shape("careful", min_copies=min(2, len(_hosts)), wait=5)
+    _shape("cdn", serve_from="replicas")
+    # LINK_SECONDS: for how long a link to a private file is good.
+    _link_seconds = env.number("LINK_SECONDS", default=60)
+    # The media hosts show anybody what they have.
+    _private("private", "second", querystring_expire=_link_seconds)
+    # S3_BUCKET: a bucket that is one more target, for the files of one storage. ``make run S3=1`` starts an S3 and
+    # writes this itself. Unset: none. S3_ENDPOINT_URL: where, if not at Amazon; S3_REGION; S3_ACCESS_KEY and
+    # S3_SECRET_KEY, unless boto finds credentials by itself.
+    if _bucket := env.str("S3_BUCKET", default=""):
+        _options = {"bucket_name": _bucket, "region_name": env.str("S3_REGION", default="us-east-1")}
+        for _name in ("endpoint_url", "access_key", "secret_key"):
+            if _text := env.str(f"S3_{_name.upper()}", default=""):
+                _options[_name] = _text
+        STORAGES["s3-bucket"] = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": _options}
+        _add_target("s3", "S3_BUCKET", "django_storage.StorageTarget", {"storage": "s3-bucket"})
+        _private("bucket", "s3", querystring_expire=_link_seconds, sign="target")
 
 # REPLICATOR_NODE: this machine's name in the ledger; the host name unless given.
 if env.str("REPLICATOR_NODE", default=""):

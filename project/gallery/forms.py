@@ -129,6 +129,12 @@ class ReplaceForm(WithThumb):
         return image
 
 
+class ExampleForm(forms.Form):
+    file = LimitedFileField(
+        label="File", max_length=180, required=False, help_text="A small text, if you choose none."
+    )
+
+
 class AvatarForm(forms.Form):
     avatar = ImageFileField(
         label="Your avatar",

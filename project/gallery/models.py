@@ -1,4 +1,4 @@
-"""A picture with the files that go with it, and a person with an avatar: file fields, as sites have them."""
+"""File fields, as sites have them: a picture with its files, a person with an avatar, a file of each shape."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models.fields.files import FieldFile
 
+from project.gallery import storages
 from project.gallery.storages import avatars, thumbs
 
 
@@ -41,3 +42,26 @@ class Profile(models.Model):
     def files(self) -> Iterator[FieldFile]:
         """Its file, if there is one."""
         return (file for file in (self.avatar,) if file)
+
+
+class Example(models.Model):
+    """A file that was saved to show what one storage does: the field with that storage's name has it."""
+
+    shape = models.CharField(max_length=20, db_index=True)
+    assets = models.FileField(max_length=255, blank=True, storage=storages.assets)
+    private = models.FileField(max_length=255, blank=True, storage=storages.private)
+    archive = models.FileField(max_length=255, blank=True, storage=storages.archive)
+    careful = models.FileField(max_length=255, blank=True, storage=storages.careful)
+    cdn = models.FileField(max_length=255, blank=True, storage=storages.cdn)
+    bucket = models.FileField(max_length=255, blank=True, storage=storages.bucket)
+    seconds = models.FloatField(null=True, help_text="that the save took")
+    copies = models.PositiveSmallIntegerField(null=True, help_text="that were confirmed when it ended")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.shape}: {self.file.name}"
+
+    @property
+    def file(self) -> FieldFile:
+        found: FieldFile = getattr(self, self.shape)
+        return found

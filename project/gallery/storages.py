@@ -1,10 +1,13 @@
-"""Where avatars and thumbs are kept: each has a class in MogileFS, as its copies are worth."""
+"""Where files are kept that are not in the default storage."""
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.files.storage import Storage, storages
 
 from replicator.storage import MogileFSStorage
+
+# Each has a class in MogileFS, as its copies are worth.
 
 
 class AvatarStorage(MogileFSStorage):
@@ -24,3 +27,34 @@ def avatars() -> Storage:
 
 def thumbs() -> Storage:
     return storages["thumbs"]
+
+
+# The shapes: which of them there are is for the settings to say, and columns are there for all.
+
+
+def _shape(alias: str) -> Storage:
+    return storages[alias if alias in settings.STORAGES else "default"]
+
+
+def assets() -> Storage:
+    return _shape("assets")
+
+
+def private() -> Storage:
+    return _shape("private")
+
+
+def archive() -> Storage:
+    return _shape("archive")
+
+
+def careful() -> Storage:
+    return _shape("careful")
+
+
+def cdn() -> Storage:
+    return _shape("cdn")
+
+
+def bucket() -> Storage:
+    return _shape("bucket")

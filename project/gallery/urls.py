@@ -9,7 +9,8 @@ from django.conf import settings
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, re_path
 
-from project.gallery import views
+from project.gallery import shapeviews, views
+from replicator.urls import protected_urls
 
 urlpatterns = [
     path("", views.gallery, name="gallery"),
@@ -26,6 +27,18 @@ if settings.WITH_MOGILEFS:
     urlpatterns += [
         path("avatar", views.avatar, name="avatar"),
         re_path(rf"^{re.escape(prefix)}/(?P<key>(?:avatars|thumbs)/.+)$", views.from_mogilefs),
+    ]
+if settings.SHAPES:
+    urlpatterns += [
+        path("shapes", shapeviews.page, name="shapes"),
+        path("shapes/<slug:alias>/save", shapeviews.save, name="save-example"),
+        path("shapes/<int:pk>/delete", shapeviews.delete, name="delete-example"),
+        *(
+            pattern
+            for alias in ("private", "bucket")
+            if alias in settings.STORAGES
+            for pattern in protected_urls(alias)
+        ),
     ]
 if settings.SERVE_MEDIA:
     urlpatterns.append(path(f"{prefix}/<path:name>", views.media, name="media"))
