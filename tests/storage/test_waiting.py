@@ -14,6 +14,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
+from django.core.files.storage import storages
 from django.db import connection, connections, transaction
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
@@ -334,6 +335,31 @@ def test_hooks_after_the_save_run_if_it_has_its_copies(
     with pytest.raises(NotSynced):
         run(make({**hosts, "down": refusing}, wait=5), "badly")
     assert called == [[False, False]]
+
+
+def test_a_file_that_has_its_copies_is_not_to_blame_for_another(
+    make: Make, settings: Any, tmp_path: Path, nginx: Nginx, refusing: str
+) -> None:
+    """Hooks after it run, though the transaction is waited for as one; those after the other do not."""
+    make({"media1": nginx, "down": refusing}, wait=2, targets=["media1"])
+    options = {"alias": "other", "location": str(tmp_path / "other"), "base_url": "/other/", "wait": 3}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "other": {"BACKEND": "replicator.storage.ReplicatedStorage", "OPTIONS": {**options, "targets": ["down"]}},
+    }
+    called: list[str] = []
+
+    def change() -> None:
+        with transaction.atomic():
+            storages["default"].save("a.txt", ContentFile(b"1"))
+            transaction.on_commit(lambda: called.append("after the good one"))
+            storages["other"].save("b.txt", ContentFile(b"1"))
+            transaction.on_commit(lambda: called.append("after the bad one"))
+
+    with pytest.raises(NotSynced) as caught:
+        change()
+    assert caught.value.files == [("other", "b.txt")]
+    assert called == ["after the good one"]
 
 
 def test_our_own_hooks_have_run_before_one_raises(make: Make, nginx: Nginx, refusing: str, media_root: Path) -> None:
