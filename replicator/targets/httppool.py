@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Origin:
         try:
             # A head and a body that go out in two segments must not wait for each other.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(*AT_ONCE)
             if self.scheme == "https":
                 sock = _context(self.tls).wrap_socket(sock, server_hostname=self.host)
             sock.settimeout(timeout)
@@ -95,6 +97,11 @@ def _context(tls: TLS) -> ssl.SSLContext:
     if tls.client_cert:
         context.load_cert_chain(tls.client_cert, tls.client_key or None)
     return context
+
+
+#: A socket option: closing it, also by a kill, drops what was not acknowledged. Else the kernel goes on sending for
+#: minutes: an older version could land when a network is back, after any doubt window.
+AT_ONCE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class Pool:

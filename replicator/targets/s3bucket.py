@@ -20,6 +20,7 @@ from botocore.exceptions import NoCredentialsError
 from replicator.errors import Corrupt, DeliveryError, Refused
 from replicator.targets.base import Content, Reader, Stat, TargetFile
 from replicator.targets.httpanswer import Patience
+from replicator.targets.httppool import AT_ONCE
 from replicator.targets.s3errors import EXPECTED, code_of, failure, is_absent
 from replicator.targets.s3signing import Links
 from replicator.targets.s3upload import Body, md5_of, whole
@@ -262,11 +263,14 @@ class Bucket:
         )
         storage.client_config = config
         try:
-            return storage.connection.meta.client
+            client = storage.connection.meta.client
         except EXPECTED as error:
             raise failure("connect", self._where, error) from None
         except ValueError:
             raise Refused("connect: see the storage's endpoint_url, which boto does not take") from None
+        # boto has no setting for it; this list is what its connections are made with.
+        client._endpoint.http_session._socket_options.append(AT_ONCE)
+        return client
 
     @property
     def _where(self) -> str:

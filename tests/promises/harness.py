@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -59,8 +59,11 @@ class Site:
         storage: Mapping[str, Any] | None = None,
         log_level: str = "INFO",
         media_root: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        #: What puts a command onto the site's machine.
+        self.prefix = list(prefix)
         self.node = str((replicator or {}).get("NODE", "test"))
         self.hosts = {alias: host if isinstance(host, str) else host.url for alias, host in hosts.items()}
         self.media_root = media_root or folder / "media"
@@ -201,7 +204,7 @@ class Shell:
         self._log = site.folder / f"shell-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.promises.shell"],
+                [*site.prefix, sys.executable, "-m", "tests.promises.shell"],
                 env={**os.environ, **site.environment},
                 cwd=CHECKOUT,
                 stdin=subprocess.PIPE,
@@ -262,7 +265,7 @@ class Part(Server):
 
     def command(self) -> list[str]:
         level = ["-l", self.site.environment["LOG_LEVEL"]]
-        return [sys.executable, "-m", "celery", "-A", "project.celery", *self.arguments, *level]
+        return [*self.site.prefix, sys.executable, "-m", "celery", "-A", "project.celery", *self.arguments, *level]
 
     def environment(self) -> dict[str, str]:
         return self.site.environment
@@ -283,13 +286,15 @@ class Part(Server):
         return self.everything()[-8000:]
 
 
-def new_database(postgres: Postgres) -> str:
-    """The URL of an empty database of its own."""
+def new_database(postgres: Postgres, *, by_socket: bool = False) -> str:
+    """The URL of an empty database of its own; of its socket, which needs no network."""
     import psycopg  # only where PostgreSQL is used
 
     name = f"site_{time.monotonic_ns()}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
+    if by_socket:
+        return f"postgresql://postgres@/{name}?host={postgres.folder}&port={postgres.port}"
     return postgres.url.rpartition("/")[0] + f"/{name}"
 
 

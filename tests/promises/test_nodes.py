@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.brokers import Postgres, Redis
+from tests.namespaces import EmbeddedOn, Network
 from tests.promises.harness import Site, new_database, wait_until
 from tests.servers import Embedded, MediaHost
 
@@ -20,13 +22,18 @@ Nodes = dict[str, Site]
 
 
 @pytest.fixture
-def start(tmp_path: Path, postgres: Postgres, redis: Redis) -> Iterator[Callable[..., Nodes]]:
+def start(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres, redis: Redis
+) -> Iterator[Callable[..., Nodes]]:
     """Start the nodes, with a worker on each and beat on the first; each sees *hosts*."""
     redis.flush()
+    network: Network | None = None
+    if "network" in request.fixturenames or "machines of their own" in request.node.name:
+        network = request.getfixturevalue("network")
     with ExitStack() as stack:
 
         def begin(hosts: dict[str, MediaHost], *, gone_after: float = 60.0, **given: Any) -> Nodes:
-            database, nodes = new_database(postgres), {}
+            database, nodes = new_database(postgres, by_socket=True), {}
             for name in NAMES:
                 own = hosts.get(name)
                 nodes[name] = site = Site(
@@ -35,6 +42,7 @@ def start(tmp_path: Path, postgres: Postgres, redis: Redis) -> Iterator[Callable
                     database=database,
                     broker=redis.url,
                     media_root=own.root / "media" if own else None,
+                    prefix=network.command(name, []) if network else (),
                     replicator={"NODE": name, "SHARED_MEDIA": False, "NODE_GONE_AFTER": gone_after},
                     **given,
                 )
@@ -174,12 +182,20 @@ def test_a_node_that_was_gone_delivers_what_it_has_when_it_is_back(
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[dict[str, MediaHost]]:
+def network() -> Iterator[Network]:
+    """A network with the nodes as machines of their own, where that is allowed."""
+    with Network(NAMES) as network:
+        yield network
+
+
+@pytest.fixture(params=["one network", "machines of their own"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, MediaHost]]:
     """Each node's own media root, as a media host."""
+    apart = request.param == "machines of their own"
     with ExitStack() as stack:
         found: dict[str, MediaHost] = {}
         for name in NAMES:
-            host = Embedded()
+            host = EmbeddedOn(request.getfixturevalue("network"), name) if apart else Embedded()
             host.root = tmp_path / f"disk of {name}"
             found[name] = stack.enter_context(host)
         yield found
@@ -238,3 +254,43 @@ def test_nodes_that_overwrite_one_file_all_the_time_end_with_the_last(
         assert len(set(held.values())) == 1, held
     expected = {name: web1.operator.call("recorded", name=name) for name in names}
     assert {name: web1.held("web1", name) for name in names} == expected
+
+
+@pytest.mark.parametrize("own", ["machines of their own"], indirect=True)
+def test_a_node_that_was_cut_off_ends_as_the_others(
+    start: Callable[..., Nodes], own: dict[str, MediaHost], network: Network
+) -> None:
+    """Promises 1, 2 and 7 while a cable is out: nothing answers, and nothing is refused either."""
+    nodes = start(own, options={name: {"node": name} for name in NAMES})
+    web1, web3 = nodes["web1"], nodes["web3"]
+    for name in ("a.txt", "b.txt", "c.txt"):
+        web1.operator.call("save", name=name, data=f"first {name}")
+    for site in nodes.values():
+        site.wait_for_agreement(["a.txt", "b.txt", "c.txt"])
+    network.cut("web3")
+    web1.operator.call("overwrite", name="a.txt", data="second, of web1")
+    web3.operator.call("overwrite", name="b.txt", data="second, of web3")
+    web1.operator.call("delete", name="c.txt")
+    web3.operator.call("overwrite", name="a.txt", data="third, of web3")
+    web1.operator.call("save", name="d.txt", data="web2 has it")
+    web1.wait_for_agreement(["d.txt"], hosts=["web1", "web2"])
+    assert not (web3.media_root / "d.txt").exists()
+    # A packet that waits for the address of a card is the kernel's, for three seconds; a doubt window here is one.
+    web1.workers[0].pause()
+    web3.workers[0].pause()
+    time.sleep(4.0)
+    network.mend("web3")
+    web1.workers[0].resume()
+    web3.workers[0].resume()
+
+    def on_disk(name: str) -> set[str]:
+        places = [site.media_root / name for site in nodes.values()]
+        return {place.read_text() if place.exists() else "absent" for place in places}
+
+    wanted = {"a.txt": "third, of web3", "b.txt": "second, of web3", "c.txt": "absent", "d.txt": "web2 has it"}
+    for name, text in wanted.items():
+        wait_until(lambda name=name, text=text: on_disk(name) == {text}, 40, say=lambda: web1.operator.call("rows"))
+    wait_until(lambda: not web1.operator.call("backlog"), 20)
+    for site in nodes.values():
+        site.operator.call("tidy_node")
+    assert {name: on_disk(name) for name in wanted} == {name: {text} for name, text in wanted.items()}

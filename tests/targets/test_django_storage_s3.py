@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import socket
+import struct
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,19 @@ def test_saves_and_deletes_reach_the_bucket(
     assert s3.held(bucket) == {"media/small.txt": b"small", "media/large.bin": large, "media/empty": b""}
     pending = Replica.objects.exclude(status=Replica.Status.SYNCED)
     assert {replica.file.name for replica in pending} == {"changed.txt", "changed.bin"}
+
+
+def test_a_connection_that_is_given_up_sends_nothing_more(
+    make_s3: MakeS3, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 2: the kernel would go on sending after a close, or a kill: see test_cut_off.py."""
+    lingers: list[bytes] = []
+    connect = socket.socket.connect
+
+    def note(self: socket.socket, address: Any) -> None:
+        lingers.append(self.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", note)
+    put(make_s3(), b"body")
+    assert set(lingers) == {struct.pack("ii", 1, 0)}
