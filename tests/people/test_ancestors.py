@@ -64,8 +64,9 @@ def test_each_host_of_dust_hosts_is_a_target(dust: Any) -> None:
 
 def test_hosts_are_spoken_to_in_the_scheme_of_media_url(dust: Any) -> None:
     """As in django_dust, whose URLs are MEDIA_URL with another host; one that names its own keeps it."""
-    dust.MEDIA_URL = "https://www.example.com/media/"
     dust.DUST_HOSTS = ["media1", "http://media2/"]
+    assert options_of("media1") == {"url": "http://media1"}
+    dust.MEDIA_URL = "https://www.example.com/media/"
     assert (options_of("media1"), options_of("http://media2/")) == (
         {"url": "https://media1"},
         {"url": "http://media2"},
@@ -91,6 +92,18 @@ def test_resto_media_hosts_are_targets_too(dust: Any) -> None:
     expected = {"url": "http://media-11:8080", "connect_timeout": 4.5, "read_timeout": 4.5}
     assert options_of("media-11:8080") == expected
     assert said()["I026"].startswith("RESTO_MEDIA_HOSTS with RESTO_TIMEOUT became")
+
+
+def test_a_host_that_is_named_twice_is_one_target(dust: Any) -> None:
+    """In one list, or by both ancestors; then django_dust's time-out is its."""
+    dust.DUST_HOSTS = ["media1", "media1"]
+    dust.RESTO_MEDIA_HOSTS = ["media2", "media1"]
+    dust.DUST_TIMEOUT, dust.RESTO_TIMEOUT = 2, 9
+    assert list(config().targets) == ["media1", "media2"]
+    assert options_of("media1")["read_timeout"] == 2.0
+    assert options_of("media2")["read_timeout"] == 9.0
+    first = next(str(message.msg) for message in checks.check() if message.id == "replicator.I026")
+    assert first.endswith("REPLICATOR[\"TARGETS\"]: 'media1'.")
 
 
 def test_what_todays_hint_says_does_what_the_old_settings_did(dust: Any) -> None:
@@ -253,6 +266,8 @@ def test_dust_use_local_fs_is_keep_local(dust: Any) -> None:
 
 
 def test_dust_use_local_fs_without_its_storage_is_told(dust: Any) -> None:
+    dust.STORAGES["default"]["OPTIONS"] = {"keep_local": False}
+    assert "no storage in STORAGES is a DistributedStorage that goes by it" in said()["I028"]
     dust.DUST_USE_LOCAL_FS = False
     dust.STORAGES = {**dust.STORAGES, "default": {"BACKEND": "replicator.storage.ReplicatedStorage"}}
     assert said()["I028"].startswith("DUST_USE_LOCAL_FS says nothing: no storage in STORAGES is a DistributedStorage")
