@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -639,6 +640,28 @@ def test_a_field_reads_a_released_file(storage: ReplicatedStorage) -> None:
     assert Letter(text="letters/a.txt").text.read() == b"three\n"
     letter.text.delete(save=False)
     assert not storage.exists("letters/a.txt")
+
+
+def test_the_way_back_that_is_documented_brings_the_files_back(
+    make_storage: Callable[..., ReplicatedStorage], media_root: Path, settings: Any, tmp_path: Path
+) -> None:
+    """All that the ledger names, and no other."""
+    targets: Any = {
+        "disk": {"BACKEND": "replicator.targets.django_storage.StorageTarget", "OPTIONS": {"storage": "x"}}
+    }
+    disk = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "disk")}}
+    settings.STORAGES = {**settings.STORAGES, "x": disk}
+    storage = make_storage({"TARGETS": targets}, keep_local=False)
+    for name in ("a.txt", "b/c.txt", "gone.txt", "here.txt"):
+        save(storage, name.encode(), name)
+    deliver("disk")
+    storage.delete("gone.txt")
+    storage.replace("here.txt", ContentFile(b"newer"))
+    assert everything(media_root) == {"here.txt": b"newer"}
+    make_storage({"TARGETS": targets})
+    page = (Path(__file__).parents[2] / "docs/no-local-copy.md").read_text()
+    exec(re.findall(r"```python\n# in manage.py shell\n(.*?)```", page, re.DOTALL)[0], {})
+    assert everything(media_root) == {"a.txt": b"a.txt", "b/c.txt": b"b/c.txt", "here.txt": b"newer"}
 
 
 # Listing
