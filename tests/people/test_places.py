@@ -169,8 +169,9 @@ def test_a_storage_inside_of_another_has_its_own_folder_at_targets_too(settings:
         }
 
     hosts = {"url": "http://10.0.0.1"}, {"url": "http://10.0.0.1"}
-    storages("assets", str(tmp_path / "media"))
-    assert with_targets(settings, WEBDAV, *hosts) == []
+    for prefix in ("assets", "große assets/100%"):
+        storages(prefix, str(tmp_path / "media"))
+        assert with_targets(settings, WEBDAV, *hosts) == []
     storages("assets", str(tmp_path / "elsewhere"))
     expected = clash("assets/x of STORAGES['default'] is where x of STORAGES['assets'] is")
     assert with_targets(settings, WEBDAV, *hosts) == expected
