@@ -16,8 +16,10 @@ log = logging.getLogger(__name__)
 #: What it is about, and how to ask. Runs in a thread of its own: no database.
 Question = tuple[str, Callable[[], object]]
 
-#: Seconds for which a place that gave no answer is not asked again.
-PAUSE = 30.0
+#: The place that is this machine's own disk: slow at times, and never silent.
+HERE = ""
+#: A place is silent if it gave no answer for so many seconds; then it is not asked again for so many more.
+SILENT_AFTER, PAUSE = 1.0, 30.0
 #: Place → until when it is not asked, by the monotonic clock.
 _silent: dict[str, float] = {}
 
@@ -30,10 +32,12 @@ def answers(
     *widths*: how many may be asked of a place at once. One that gives no answer keeps the others from nothing, and
     is not asked again for a while.
     """
-    end = time.monotonic() + seconds
+    start = time.monotonic()
+    end = start + seconds
     came: SimpleQueue[tuple[str, str, object]] = SimpleQueue()
     over = Event()
     awaited: Counter[str] = Counter()
+    heard: dict[str, float] = {}
     for place, its in questions.items():
         if _is_silent(place):
             continue
@@ -47,10 +51,13 @@ def answers(
             try:
                 place, about, answer = came.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
+                # One that answers, and has many questions, is not silent.
                 for place in +awaited:
-                    _pause(place)
+                    if time.monotonic() - heard.get(place, start) >= SILENT_AFTER:
+                        _pause(place)
                 return
             awaited[place] -= 1
+            heard[place] = time.monotonic()
             yield place, about, answer
     finally:
         over.set()
@@ -79,4 +86,5 @@ def _is_silent(place: str) -> bool:
 
 
 def _pause(place: str) -> None:
-    _silent[place] = time.monotonic() + PAUSE
+    if place != HERE:
+        _silent[place] = time.monotonic() + PAUSE

@@ -26,7 +26,7 @@ from replicator.ledger.database import alias as database_alias
 from replicator.ledger.holding import hold_unchanged
 from replicator.local import Digest
 from replicator.models import MediaFile, Replica
-from replicator.storage.asking import Question, answers
+from replicator.storage.asking import HERE, Question, answers
 from replicator.storage.belonging import nested
 from replicator.targets import get_target
 from replicator.targets.base import Target, TargetFile, url_path
@@ -39,12 +39,11 @@ log = logging.getLogger(__name__)
 #: Seconds that a delivery waits for what targets say; what is not known by then is left to ``tidy``.
 PATIENCE = 2.0
 #: Seconds that ``tidy`` waits for it, each time; and those that one of them takes for all.
-_TIDY_PATIENCE, _TIDY_SECONDS = 10.0, 60.0
+_TIDY_PATIENCE, _TIDY_SECONDS = 20.0, 60.0
 #: Names looked at together.
 _BATCH = 500
 #: Files that are hashed at once.
 _HASHING = 2
-_HERE = ""
 
 #: What a file is known by from one look to the next.
 _Identity = tuple[int, int, int, int]
@@ -68,22 +67,17 @@ def release(storage: ReplicatedStorage, names: Iterable[str]) -> int:
     """
     if not _may_release(storage):
         return 0
-    end = time.monotonic() + PATIENCE
-    return sum(_release(storage, batch, end - time.monotonic()) for batch in _batches(names))
+    return sum(_release(storage, batch, left) for batch, left in _batches(names, PATIENCE))
 
 
 def tidy(storage: ReplicatedStorage) -> int:
     """Remove what a kill, or a target that gave no answer, has left here. The number of files removed."""
     if not _may_release(storage):
         return 0
-    end = time.monotonic() + _TIDY_SECONDS
-    count = 0
-    for batch in _batches(_names(storage)):
-        left = end - time.monotonic()
-        if left <= 0:
-            break
-        count += _release(storage, batch, min(left, _TIDY_PATIENCE)) + _remove_deleted(storage, batch)
-    return count
+    return sum(
+        _release(storage, batch, min(left, _TIDY_PATIENCE)) + _remove_deleted(storage, batch)
+        for batch, left in _batches(_names(storage), _TIDY_SECONDS)
+    )
 
 
 def _may_release(storage: ReplicatedStorage) -> bool:
@@ -131,10 +125,10 @@ def _held(storage: ReplicatedStorage, names: Sequence[str]) -> list[_Held]:
 def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float) -> dict[str, _Identity]:
     """Those of *held* that enough targets have, as they say themselves, and what is here of them."""
     prefix = url_path(storage.base_url or "/")
-    questions: dict[str, list[Question]] = {_HERE: []}
-    widths = {_HERE: _HASHING}
+    questions: dict[str, list[Question]] = {HERE: []}
+    widths = {HERE: _HASHING}
     for file in held:
-        questions[_HERE].append((file.name, partial(_old_or_same, storage.path(file.name), file)))
+        questions[HERE].append((file.name, partial(_old_or_same, storage.path(file.name), file)))
         for alias in file.targets:
             target = get_target(alias)
             widths[alias] = target.concurrency
@@ -144,7 +138,7 @@ def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float
     copies: Counter[str] = Counter()
     here: dict[str, _Identity] = {}
     for place, name, answer in answers(questions, widths, seconds):
-        if place != _HERE:
+        if place != HERE:
             copies[name] += bool(answer)
         elif isinstance(answer, tuple):
             here[name] = answer
@@ -245,7 +239,9 @@ def _names(storage: ReplicatedStorage) -> Iterator[str]:
                     yield inside + name
 
 
-def _batches(names: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(names)
-    while batch := list(islice(left, _BATCH)):
-        yield batch
+def _batches(names: Iterable[str], seconds: float) -> Iterator[tuple[list[str], float]]:
+    """Some of *names*, and the seconds that are left; until they are over."""
+    end = time.monotonic() + seconds
+    waiting = iter(names)
+    while (left := end - time.monotonic()) > 0 and (batch := list(islice(waiting, _BATCH))):
+        yield batch, left

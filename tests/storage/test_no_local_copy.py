@@ -797,6 +797,7 @@ def test_a_hanging_target_is_waited_for_once_and_not_for_long(
     """Promise 7: it holds up neither the other files nor the delivery."""
     storage = make_storage(keep_local=False, min_copies=1)
     monkeypatch.setattr(spool, "PATIENCE", 0.5)
+    monkeypatch.setattr(asking, "SILENT_AFTER", 0.4)
     places = [save(storage, b"1", f"{number}.txt") for number in range(3)]
     release = threading.Event()
 
@@ -836,6 +837,46 @@ def test_a_target_that_refuses_connections_is_asked_a_few_times_only(
     monkeypatch.setattr(MemoryTarget, "stat", refuse)
     assert storage.release(names) == storage.release(names) == 0
     assert 1 <= len(asked) <= memory("media1").concurrency
+
+
+def test_a_slow_target_is_not_silent(
+    make_storage: Callable[..., ReplicatedStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers, and has more questions than there is time for: the next time they go on."""
+    storage = make_storage(keep_local=False, targets=["media1"])
+    names = [storage.save(f"{number}.txt", ContentFile(b"1")) for number in range(60)]
+    with monkeypatch.context() as patch:
+        patch.setattr(delivered, "release", lambda _: None)
+        deliver("media1")
+    monkeypatch.setattr(spool, "PATIENCE", 0.5)
+    monkeypatch.setattr(asking, "SILENT_AFTER", 0.4)
+    memory("media1").lag = 0.1
+    first = storage.release(names)
+    assert 0 < first < 60
+    assert storage.release(names) > 0
+
+
+def test_more_files_than_there_is_time_for_pause_no_target(
+    storage: ReplicatedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a large file that takes long to be hashed keep the others."""
+    names = [storage.save(f"{number}.txt", ContentFile(b"1")) for number in range(6)]
+    with monkeypatch.context() as patch:
+        patch.setattr(delivered, "release", lambda _: None)
+        deliver()
+    monkeypatch.setattr(spool, "_BATCH", 2)
+    hashed = spool._old_or_same
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        return hashed(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "_old_or_same", slowly)
+        patch.setattr(spool, "PATIENCE", 0.2)
+        assert storage.release(names) == 0
+    assert asking._silent == {}
+    assert storage.release(names) == 6
 
 
 def test_one_silent_target_of_many_is_not_waited_for_when_the_others_are_enough(
