@@ -108,6 +108,10 @@ class Entry:
         """Show what was staged. Raises ``FileExistsError`` if the name is taken: the disk decides, for all."""
         os.link(self.new, self.place)
 
+    def is_in_place(self) -> bool:
+        """Whether what this write put there is what is shown."""
+        return _same(self.new, self.place)
+
     def put_in_place(self) -> None:
         """Show what was staged instead of what was there, keeping that until ``close``."""
         self.keep_old()

@@ -30,6 +30,8 @@ DELIVER = "replicator.deliver"
 _EXPIRES = 300
 #: Seconds for which a flag says "a wake-up is waiting": little more than the sweep's rhythm, in case it lies.
 _FLAG_SECONDS = 15
+#: Messages that may wait for a node: Redis keeps what has expired, and a node may be gone for good.
+_MOST_FOR_NODE = 100
 #: Seconds for which a process believes what it read about targets that are down.
 _HEALTH_SECONDS = 5.0
 
@@ -144,10 +146,12 @@ def send_to_nodes(task: str, names: Iterable[str]) -> None:
     names = list(names)
     try:
         producer = _producer()
+        client = _flags(producer)
         for name in names:
-            current_app.send_task(
-                task, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES, queue=queue_of(name)
-            )
+            if client is None or client.llen(queue_of(name)) < _MOST_FOR_NODE:
+                current_app.send_task(
+                    task, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES, queue=queue_of(name)
+                )
     except Exception as error:  # as in _publish
         _give_up(error, names)
 

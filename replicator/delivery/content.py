@@ -37,9 +37,17 @@ class Elsewhere:
 
     def read(self, size: int = -1, /) -> bytes:
         try:
-            return self._reader.read(size)
+            return self._read(size)
         except DeliveryError as error:
             raise self._missing(error) from error
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._reader.read(size)
+        except Exception:
+            # The source says in its own words what became of its connection. Unsaid, it would pass for the other one.
+            with self._open:
+                raise
 
     def close(self) -> None:
         # What goes wrong with a connection that is not needed any more says nothing of the file.

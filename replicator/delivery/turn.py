@@ -54,9 +54,9 @@ class Summary:
 
 
 def _as_seen_here(outcome: Outcome) -> DeliveryError | None:
-    """The error of a file that no other target has either."""
+    """The error of a file that no other target has either. What is here under its name may be an older version."""
     node = outcome.claim.node
-    if isinstance(outcome.error, LocalMissing) and config().deliverer not in ("", node) and node:
+    if isinstance(outcome.error, LocalChanged) and config().deliverer not in ("", node) and node:
         return LocalMissing(f"only the node {node} had it, which is gone, and no target has it yet")
     return outcome.error
 

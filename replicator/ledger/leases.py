@@ -159,12 +159,12 @@ def _claim(chosen: Sequence[ReplicaQuerySet], limit: int) -> Batch:
 
 def sources(claims: Sequence[Claim]) -> dict[int, list[str]]:
     """Targets that are up and hold what *claims* are to send, by the claims' ids; without those that none has."""
-    down = health.down_targets()
+    usable = config().targets.keys() - health.down_targets()
     holding = Replica.objects.using(database.alias()).filter(file__in={claim.file_id for claim in claims})
     holding = holding.filter(status=Status.SYNCED, version=F("file__version"), file__deleted=False)
     found: dict[tuple[int, UUID], list[str]] = {}
     for file, version, target in holding.order_by("target").values_list("file_id", "version", "target"):
-        if target not in down and version is not None:
+        if target in usable and version is not None:
             found.setdefault((file, version), []).append(target)
     return {c.id: found[c.file_id, c.version] for c in claims if (c.file_id, c.version) in found}
 

@@ -44,12 +44,11 @@ def _with_pending(target: str) -> Iterator[str]:
 
 
 def note_seen(node: str) -> bool:
-    """*node*'s workers are at work. Whether they were gone."""
+    """*node*'s workers are at work. Whether they were gone, or never there."""
     now = timezone.now()
     state = _states().filter(node=node).first()
     if state is None:
-        NodeState.objects.using(database.alias()).get_or_create(node=node, defaults={"seen_at": now})
-        return False
+        return NodeState.objects.using(database.alias()).get_or_create(node=node, defaults={"seen_at": now})[1]
     if now - state.seen_at > timedelta(seconds=_OFTEN):
         _states().filter(node=node).update(seen_at=now)
     return _is_old(state)
@@ -103,6 +102,19 @@ def note_up_to_date(file: MediaFile, node: str) -> None:
     nodes = [name for name in file.outdated_at.split(",") if name and name != node]
     files = MediaFile.objects.using(database.alias()).filter(pk=file.pk)
     files.update(outdated_at=f",{','.join(nodes)}," if nodes else "")
+
+
+def hold_home(file: MediaFile) -> bool:
+    """Where this node's own media root is a target: have nothing of *file* sent there until the transaction ends.
+
+    False if something may be on its way. The caller holds the file's row.
+    """
+    home = config().home
+    if not home:
+        return True
+    there = Replica.objects.using(database.alias()).filter(file=file, target__in=home)
+    calm = database.skip_locked(there.filter(lease=None, doubt=False)).values_list("pk", flat=True)
+    return len(calm) == there.count()
 
 
 def _is_old(state: NodeState) -> bool:

@@ -35,7 +35,7 @@ def remove_outdated() -> int:
     for file in nodes.outdated(node, _MOST):
         try:
             with ledger.hold(file.storage, file.name) as row:
-                if row is not None:
+                if row is not None and nodes.hold_home(row):
                     count += _remove(row, node)
                     nodes.note_up_to_date(row, node)
         except (OSError, DatabaseError) as error:  # one that waits must not keep the others

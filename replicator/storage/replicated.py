@@ -25,6 +25,7 @@ from django.utils.functional import cached_property
 
 from replicator import ledger, local
 from replicator.conf import config, nearest
+from replicator.ledger import nodes
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
 from replicator.storage import copies, spool
@@ -171,6 +172,10 @@ class ReplicatedStorage(Reading):
                     # Another web host took the name just now. What was put here is not removed here: only tidy,
                     # alone with the name, can know that nobody has put his own in its place.
                     return False
+                if config().home and not entry.is_in_place():
+                    # What was sent here for this name before came, and was settled, between these two lines. Nothing
+                    # more can come before the commit: the replica's row is locked.
+                    entry.show(entry.new)
             change = LocalChange(self.alias, entry, delete=False, keep=recorded is ledger.Recorded.DISTURBED)
             on_commit(change, self.targets, copies.wanted(self, entry))
         return True
@@ -241,9 +246,14 @@ class ReplicatedStorage(Reading):
         return count + spool.tidy(self)
 
     def _undo(self, entries: Sequence[Entry]) -> bool:
-        """Put back what the ledger names where *entries*, all of one name, wrote; False, and logged, if it fails."""
+        """Put back what the ledger names where *entries*, all of one name, wrote; False, and logged, if it fails.
+
+        False, too, while something is on its way to this disk: what *entries* keep may be needed when it has come.
+        """
         try:
             with ledger.hold(self.alias, entries[0].name) as row:
+                if row is not None and not nodes.hold_home(row):
+                    return False
                 wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
                 local.restore(entries, wanted, row.version if row else None)
         except (OSError, DatabaseError) as error:  # one that waits, or needs a person, must not keep the others

@@ -29,8 +29,9 @@ class MemoryTarget(Target):
         concurrency: int | None = None,
         workers: int = 2,
         public_url: str = "",
+        node: str = "",
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url)
+        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url, node=node)
         #: What it holds: path (prefix and name, without the first slash) → bytes.
         self.files: dict[str, bytes] = {}
         #: What was asked of it, in order: operation, path. Also what failed.
