@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,16 @@ def tidy_now(settings: Any) -> Callable[[], int]:
         return storage.tidy()
 
     return tidy
+
+
+@pytest.fixture
+def s3() -> Iterator[Any]:
+    """An empty S3, where what it takes is installed: beside Django 4.2 it is not."""
+    pytest.importorskip("boto3")
+    from tests.s3 import S3
+
+    with S3() as server:
+        yield server
 
 
 def everything(root: Path) -> dict[str, bytes]:

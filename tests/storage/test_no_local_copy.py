@@ -36,7 +36,6 @@ from replicator.targets import get_target
 from replicator.targets.base import Stat, TargetFile
 from replicator.testing import MemoryTarget
 from tests.promises.harness import wait_until
-from tests.s3 import S3
 from tests.servers import Lighttpd, MediaHost
 from tests.storage.conftest import contents, everything
 
@@ -152,22 +151,21 @@ def _version_of_its_file() -> Any:
 
 
 def test_a_file_goes_when_s3_has_it(
-    make_storage: Callable[..., ReplicatedStorage], media_root: Path, settings: Any
+    make_storage: Callable[..., ReplicatedStorage], media_root: Path, settings: Any, s3: Any
 ) -> None:
     """Which says so with a checksum of its own; and it comes back, in pieces."""
     data = os.urandom(2 * SPOOL)
-    with S3() as s3:
-        settings.STORAGES = {**settings.STORAGES, "s3": s3.entry(bucket := s3.new_bucket())}
-        entry = {"BACKEND": "replicator.targets.django_storage.StorageTarget", "OPTIONS": {"storage": "s3"}}
-        storage = make_storage({"TARGETS": {"s3": entry}}, keep_local=False)
-        save(storage, data)
-        deliver("s3")
-        assert everything(media_root) == GONE
-        assert s3.held(bucket) == {"media/folder/a.txt": data}
-        assert contents(storage, "folder/a.txt") == data
-        storage.delete("folder/a.txt")
-        deliver("s3")
-        assert s3.held(bucket) == {}
+    settings.STORAGES = {**settings.STORAGES, "s3": s3.entry(bucket := s3.new_bucket())}
+    entry = {"BACKEND": "replicator.targets.django_storage.StorageTarget", "OPTIONS": {"storage": "s3"}}
+    storage = make_storage({"TARGETS": {"s3": entry}}, keep_local=False)
+    save(storage, data)
+    deliver("s3")
+    assert everything(media_root) == GONE
+    assert s3.held(bucket) == {"media/folder/a.txt": data}
+    assert contents(storage, "folder/a.txt") == data
+    storage.delete("folder/a.txt")
+    deliver("s3")
+    assert s3.held(bucket) == {}
 
 
 def test_a_save_that_waits_for_its_copies_leaves_nothing_here(

@@ -27,7 +27,6 @@ from replicator.storage.remote import SPOOL, open_remote
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
 from replicator.testing import MemoryTarget
-from tests.s3 import S3
 from tests.servers import MediaHost
 from tests.storage.conftest import contents
 from tests.targets.rawserver import RawServer, read_head
@@ -424,17 +423,16 @@ def test_a_file_is_read_back_from_each_kind_of_media_host(
         assert storage.size(name) == len(data)
 
 
-def test_a_file_is_read_back_from_s3(make_storage: Callable[..., ReplicatedStorage], settings: Any) -> None:
+def test_a_file_is_read_back_from_s3(make_storage: Callable[..., ReplicatedStorage], settings: Any, s3: Any) -> None:
     """Any storage that a target stands for."""
-    with S3() as s3:
-        settings.STORAGES = {**settings.STORAGES, "s3": s3.entry(s3.new_bucket())}
-        backend = "replicator.targets.django_storage.StorageTarget"
-        storage = make_storage({"TARGETS": {"s3": {"BACKEND": backend, "OPTIONS": {"storage": "s3"}}}})
-        for data in (b"", b"small", LARGE):
-            name = _lost(storage, data)
-            assert contents(storage, name) == data
-            with storage.open(name) as file:
-                assert file.read(3) == data[:3]
+    settings.STORAGES = {**settings.STORAGES, "s3": s3.entry(s3.new_bucket())}
+    backend = "replicator.targets.django_storage.StorageTarget"
+    storage = make_storage({"TARGETS": {"s3": {"BACKEND": backend, "OPTIONS": {"storage": "s3"}}}})
+    for data in (b"", b"small", LARGE):
+        name = _lost(storage, data)
+        assert contents(storage, name) == data
+        with storage.open(name) as file:
+            assert file.read(3) == data[:3]
 
 
 def test_what_nobody_knows_the_size_of_is_read_to_its_end(storage: ReplicatedStorage, memory: Memory) -> None:
