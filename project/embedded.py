@@ -26,7 +26,7 @@ TOP = Path(__file__).resolve().parent.parent
 HOSTS = ("media1", "media2", "media3")
 #: Of the MogileFS: its tracker's, and those of its storage nodes.
 MOGILEFS_PORTS = {"MOGILEFS_PORT": 7001} | {f"MOGILEFS_NODE{n}_PORT": 7500 + n for n in (1, 2, 3)}
-#: Of the S3, which lets anybody in.
+#: Of the S3, which takes any key.
 BUCKET = "replicator"
 S3_KEYS = ("S3_ACCESS_KEY", "S3_SECRET_KEY")
 ADDRESS = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The embedded S3: moto's server with one bucket, in memory. It lets anybody in, and looks at no signature.
+"""The embedded S3: moto's server with one bucket, in memory, for whoever signs with any key.
 
 ``python -m project.s3 --port N --bucket NAME [--bind 127.0.0.1]``
 """

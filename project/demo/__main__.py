@@ -15,8 +15,9 @@ from pathlib import Path
 from project import demo
 from project.demo import samples
 from project.demo.saving import Failed
+from project.demo.shapes import LINK_SECONDS
 from project.demo.tour import Tour
-from project.embedded import HOSTS, MOGILEFS_PORTS, Embedded, any_port
+from project.embedded import HOSTS, MOGILEFS_PORTS, Embedded, any_port, can_have_s3
 from project.processes import Ended, Processes
 
 #: Everything that waits in the settings waits for a person or a network; the tour has neither.
@@ -24,14 +25,26 @@ QUICK = {
     "DEBUG": "0",
     "LOG_LEVEL": "INFO",
     "MOGILEFS": "1",
+    "SHAPES": "1",
+    "LINK_SECONDS": str(LINK_SECONDS),
+    "STATIC_TO_HOSTS": "1",
+    "SERVE_MEDIA": "1",
+    "WEB_WORKERS": "1",
     "REPLICATOR_LEASE_SECONDS": "6",
     "REPLICATOR_DOUBT_WINDOW": "5",
     "REPLICATOR_RETRY_BASE": "1",
     "REPLICATOR_RETRY_CAP": "5",
 }
-PORTS = ("PORT", "FLOWER_PORT", *(f"{host.upper()}_PORT" for host in HOSTS), *MOGILEFS_PORTS, "MOGILEFS_CONTROL_PORT")
+PORTS = (
+    "PORT",
+    "FLOWER_PORT",
+    *(f"{host.upper()}_PORT" for host in HOSTS),
+    *MOGILEFS_PORTS,
+    "MOGILEFS_CONTROL_PORT",
+    "S3_PORT",
+)
 #: What the shell says about another site.
-FOREIGN = ("REPLICATOR_", "MEDIA_", "MOGILEFS", "DATABASE_URL", "CELERY_BROKER_URL", "ALLOWED_HOSTS")
+FOREIGN = ("REPLICATOR_", "MEDIA_", "MOGILEFS", "DATABASE_URL", "CELERY_BROKER_URL", "ALLOWED_HOSTS", "S3", "STATIC_")
 
 
 def main() -> int:
@@ -48,6 +61,10 @@ def main() -> int:
     try:
         files = _sources(options.files, folder / "samples")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        if can_have_s3():
+            clean["S3"] = "1"
+        else:
+            print("S3 is left out: moto and django-storages are not installed (make setup does that)")
         given = {**clean, **QUICK, "SECRET_KEY": "for the demo only", "DJANGO_SETTINGS_MODULE": "project.settings"}
         ports: dict[str, int] = {}
         for name in PORTS:
@@ -90,6 +107,9 @@ def _tour(site: Embedded, processes: Processes, limit: float) -> Tour:
     call_command("migrate", verbosity=0)
     for name in ("broker", *site.stores, "worker", "beat"):
         processes.start(name)
+    print("• Collecting static files, to every host", flush=True)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    processes.start("web")
     return Tour(site, processes, limit)
 
 

@@ -1,4 +1,4 @@
-"""What the media hosts hold, seen from outside: over HTTP, and on their disks. Knows nothing of the ledger."""
+"""What media hosts, a folder and a bucket hold, seen from outside: over HTTP and on disks. Knows no ledger."""
 
 from __future__ import annotations
 
@@ -67,6 +67,68 @@ def check_host(
     elsewhere = {str(path) for path in root.rglob("*") if path.is_file() and not path.is_relative_to(here)}
     found.unexpected = sorted((on_disk - set(expected) - set(found.resurrected)) | elsewhere)
     return found
+
+
+def check_folder(
+    host: str, root: Path, expected: Mapping[str, str], deleted: Collection[str], step: Callable[[], object]
+) -> Findings:
+    """As ``check_host``, of a *root* that no server shows."""
+    found = Findings(host)
+    on_disk = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    _compare(found, {path: digest_of(root / path) for path in on_disk}, expected, deleted, step)
+    return found
+
+
+def check_bucket(
+    endpoint: str, bucket: str, expected: Mapping[str, str], deleted: Collection[str], step: Callable[[], object]
+) -> Findings:
+    """As ``check_host``, of a bucket's objects: asked by a client of its own."""
+    import boto3  # only those who have an S3 have it
+
+    keys = {"aws_access_key_id": "demo", "aws_secret_access_key": "demo"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    names = [each["Key"] for page in pages for each in page.get("Contents", ())]
+    bodies = ((name, client.get_object(Bucket=bucket, Key=name)["Body"]) for name in names)
+    held = {name: hashlib.file_digest(body, "sha256").hexdigest() for name, body in bodies}
+    found = Findings("s3")
+    _compare(found, held, expected, deleted, step)
+    return found
+
+
+def _compare(
+    found: Findings,
+    held: Mapping[str, str],
+    expected: Mapping[str, str],
+    deleted: Collection[str],
+    step: Callable[[], object],
+) -> None:
+    """*held* and *expected*: name → SHA-256."""
+    for name, digest in expected.items():
+        found.checked += 1
+        if name not in held:
+            found.missing.append(name)
+        elif held[name] != digest:
+            found.wrong.append(name)
+        step()
+    for name in deleted:
+        found.checked += 1
+        if name in held:
+            found.resurrected.append(name)
+        step()
+    found.unexpected = sorted(held.keys() - expected.keys() - set(deleted))
+
+
+def fetch(url: str) -> tuple[int, str]:
+    """The answer's status, and the SHA-256 of its body; 0 if there is none."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    try:
+        return get(connection, f"{parts.path}?{parts.query}" if parts.query else parts.path)
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
 
 
 def digest_of(path: Path) -> str:

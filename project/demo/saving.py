@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,6 +15,11 @@ T = TypeVar("T")
 
 #: Of those of the folder that don't say: where a file goes by its number. Most have no class.
 STORAGES = ("default", "avatars", "default", "thumbs")
+
+
+#: Those of the shapes that are folders of the media, as avatars and thumbs are; and those that are folders beside it.
+NESTED = ("avatars", "thumbs", "assets", "archive", "careful", "cdn")
+BESIDE = ("private", "bucket")
 
 
 class Failed(Exception):
@@ -37,14 +42,19 @@ class Place:
 
     @property
     def path(self) -> str:
-        """Below the media: the storages other than the default one are folders there."""
+        """Below the media: most storages other than the default one are folders there."""
         return self.name if self.storage == "default" else f"{self.storage}/{self.name}"
+
+    @property
+    def at_root(self) -> str:
+        """Below the root of a media host, a folder or a bucket."""
+        return self.path if self.storage in BESIDE else f"media/{self.path}"
 
 
 def place_of(name: str, number: int) -> Place:
     """Where the *number*th file of a folder goes, which has this *name* in it."""
     folder, _, rest = name.partition("/")
-    if folder in STORAGES and rest:
+    if folder in NESTED and rest:
         # The default storage has these folders too: two storages must not share a path.
         return Place(folder, rest)
     place = Place(STORAGES[number % len(STORAGES)], name)
@@ -62,6 +72,12 @@ class Saving:
         self.chance = chance
         self.saved: dict[Place, samples.Sample | bytes] = {}
         self.deleted: set[Place] = set()
+        #: How many saves that wait for two copies returned, or raised.
+        self.returned = self.raised = 0
+        #: Saves that returned with less.
+        self.short: list[Place] = []
+        #: How many media hosts have these bytes now: path below their root, SHA-256.
+        self.copies: Callable[[str, str], int] = lambda path, digest: 0
 
     def save(self, files: Iterable[tuple[int, samples.Sample]]) -> None:
         from django.core.exceptions import SuspiciousFileOperation
@@ -71,24 +87,21 @@ class Saving:
             place = place_of(sample.name, number)
             try:
                 with sample.path.open("rb") as file:
-                    name = self.storages[place.storage].save(place.name, File(file))
+                    self._write(place, sample, File(file))
             except (SuspiciousFileOperation, PermissionError):
                 continue
-            self._is_saved(Place(place.storage, name), sample)
 
-    def save_new(self, name: str, content: bytes) -> None:
-        """In the default storage."""
+    def save_new(self, name: str, content: bytes, storage: str = "default") -> None:
         from django.core.files.base import ContentFile
 
-        self._is_saved(Place("default", self.storages["default"].save(name, ContentFile(content))), content)
+        self._write(Place(storage, name), content, ContentFile(content))
 
     def overwrite_some(self) -> None:
         from django.core.files.base import ContentFile
 
         for place in self.each(self._some(0.1), "overwritten"):
             content = self.chance.randbytes(self.chance.choice([0, 1, 4096, 50_000]))
-            self.storages[place.storage].replace(place.name, ContentFile(content))
-            self.saved[place] = content
+            self._write(place, content, ContentFile(content), replace=True)
 
     def delete_some(self) -> None:
         for place in self.each(self._some(0.1), "deleted"):
@@ -103,26 +116,48 @@ class Saving:
         again = self.chance.sample(sorted(self.deleted), len(self.deleted) // 5)
         for place in self.each(again, "saved again"):
             content = self.chance.randbytes(2000)
-            if self.storages[place.storage].save(place.name, ContentFile(content)) != place.name:
+            if self._write(place, content, ContentFile(content)) != place:
                 raise Failed(f"{place.path} was deleted, and yet its name is taken")
-            self._is_saved(place, content)
 
     def expected(self) -> dict[Place, str]:
         """SHA-256 of each file. Raises ``Failed`` if one is not even here what was saved."""
         digests = {}
-        for place, source in self.saved.items():
-            digests[place] = checking.digest_of(Path(self.storages[place.storage].path(place.name)))
-            if digests[place] != _digest(source):
+        for place in self.saved:
+            digests[place] = self.digest(place)
+            storage = self.storages[place.storage]
+            if storage.keep_local and digests[place] != checking.digest_of(Path(storage.path(place.name))):
                 raise Failed(f"{place.path}: the local file is not what was saved")
         return digests
 
     def paths_at(self, target: str, places: Iterable[Place]) -> dict[str, Place]:
-        """Those of *places* that *target* must know of, by their paths."""
-        return {place.path: place for place in places if target in self.storages[place.storage].targets}
+        """Those of *places* that *target* must know of, by their paths there."""
+        here = [place for place in places if target in self.storages[place.storage].targets]
+        return {place.path if target == "mogilefs" else place.at_root: place for place in here}
 
-    def _is_saved(self, place: Place, source: samples.Sample | bytes) -> None:
-        self.saved[place] = source
-        self.deleted.discard(place)
+    def digest(self, place: Place) -> str:
+        """SHA-256 of what was saved."""
+        return _digest(self.saved[place])
+
+    def _write(self, place: Place, source: samples.Sample | bytes, content: Any, *, replace: bool = False) -> Place:
+        """Save *content*, which is *source*; where it is then."""
+        from replicator.waiting import NotSynced
+
+        storage = self.storages[place.storage]
+        enough = True
+        try:
+            name = (storage.replace if replace else storage.save)(place.name, content)
+        except NotSynced as error:
+            ((_, name),) = error.files
+            enough = False
+        written = Place(place.storage, name)
+        self.saved[written] = source
+        self.deleted.discard(written)
+        if storage.wait is not None:
+            self.returned += enough
+            self.raised += not enough
+            if enough and self.copies(written.at_root, self.digest(written)) < storage.min_copies:
+                self.short.append(written)
+        return written
 
     def _some(self, part: float) -> list[Place]:
         places = sorted(place for place in self.saved if not place.name.startswith("large-"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -12,8 +13,9 @@ from tqdm import tqdm
 from project.demo import checking, samples
 from project.demo.mogile import check_mogilefs
 from project.demo.saving import Failed, Saving
+from project.demo.shapes import Shapes, copies_at_hosts, static_files
 from project.demo.trouble import MogileTrouble, part_of_upload
-from project.embedded import HOSTS, Embedded
+from project.embedded import BUCKET, HOSTS, Embedded
 from project.processes import Processes
 
 T = TypeVar("T")
@@ -32,15 +34,22 @@ class Tour:
         self.limit = limit
         self.chance = random.Random(2)  # noqa: S311  # the same tour each time
         self.saving = Saving(self._each, self.chance)
+        self.saving.copies = partial(copies_at_hosts, site)
+        self.shapes = Shapes(site, self.saving, self._until)
 
     def go(self, files: list[samples.Sample]) -> bool:
-        """Whether every host, and MogileFS, holds what it should at the end."""
+        """Whether every target holds what it should at the end, and nothing that was asked meanwhile was wrong."""
         numbered = list(enumerate(files))
         third = max(1, len(files) // 3)
         sixth = third // 2
         self._step("Saving the first third, with everything up")
         self.saving.save(numbered[:third])
+        self.shapes.save("first")
         self._until_in_step()
+        self._step("Asking for what is in storages of other shapes")
+        self.shapes.wait_until_released()
+        self.shapes.ask_private()
+        self.shapes.ask_cdn()
         self._step(
             "media2 is killed (SIGKILL), a storage node of MogileFS hangs, its tracker is restarted; saving, "
             "overwriting and deleting go on"
@@ -50,13 +59,23 @@ class Tour:
         self.saving.save(numbered[third : third + sixth])
         self.mogilefs.restart_tracker()
         self.saving.save(numbered[third + sixth : 2 * third])
+        self.shapes.save("second")
         self.saving.overwrite_some()
         self.saving.delete_some()
+        self._step("While media2 is dead: asking for what is in storages of other shapes")
+        self.shapes.read_archive()
+        self.shapes.ask_private()
+        self.shapes.ask_cdn(dead="media2")
+        self._step("media1 is killed (SIGKILL), too: a save that wants two copies must say that it has one")
+        self.processes.kill("media1")
+        self.shapes.save_without_enough_hosts()
+        self.processes.start("media1")
         self._step("The worker is killed (SIGKILL) in the middle of a transfer to media3")
         self.kill_worker_in_mid_transfer()
         self._step("Without a worker: saving, overwriting and deleting go on; MogileFS is killed (SIGKILL)")
         self.processes.kill("mogilefs")
         self.saving.save(numbered[2 * third :])
+        self.shapes.save("third")
         self.saving.overwrite_some()
         self.saving.delete_some()
         self.saving.save_again_some()
@@ -73,7 +92,14 @@ class Tour:
         self.processes.kill("mogilefs")
         self.processes.start("mogilefs")
         self.wait()
-        self._step("Asking every host for every file, and looking at its disk; asking MogileFS for every copy")
+        self.shapes.wait_until_released()
+        self.shapes.ask_private()
+        self.shapes.ask_cdn()
+        self.shapes.ask_ended()
+        self._step(
+            "Asking every host for every file, and looking at its disk; asking MogileFS for every copy"
+            + (", and S3 for every object" if self.site.has_s3 else "")
+        )
         return self.check()
 
     def kill_worker_in_mid_transfer(self) -> None:
@@ -117,31 +143,41 @@ class Tour:
         self._until(lambda: not self.mogilefs.control("pending"), "MogileFS to make its further copies")
 
     def check(self) -> bool:
-        prefix = str(self.saving.storages["default"].base_url)
         digests = self.saving.expected()
+        static = static_files(self.site)
         found = []
         with tqdm(unit="files", desc="  asked", disable=None) as bar:
-            for target in (*HOSTS, "mogilefs"):
+            for target in (*HOSTS, "second", *self.site.stores[len(HOSTS) :]):
                 here = self.saving.paths_at(target, digests)
                 expected = {path: digests[place] for path, place in here.items()}
                 deleted = sorted(self.saving.paths_at(target, self.saving.deleted))
                 if target == "mogilefs":
                     domain = self.site.addresses()["MOGILEFS_DOMAIN"]
                     its = check_mogilefs(self.site.tracker, domain, expected, deleted, bar.update)
+                elif target == "s3":
+                    self.shapes.ask_signed()
+                    its = checking.check_bucket(self.site.s3_url, BUCKET, expected, deleted, bar.update)
+                elif target == "second":
+                    its = checking.check_folder(target, self.site.var / "second", expected, deleted, bar.update)
                 else:
                     root, url = self.site.host_root(target), self.site.host_url(target)
-                    its = checking.check_host(target, url, root, prefix, expected, deleted, bar.update)
+                    its = checking.check_host(target, url, root, "/", expected | static, deleted, bar.update)
                 found.append(its)
                 self._check_time("the hosts were being asked for their files.")
         print(
             f"\n{len(digests)} files and {len(self.saving.deleted)} deleted names; avatars have two copies in "
-            f"MogileFS, thumbs are only there, and have one:\n\n{checking.table(found)}\n"
+            f"MogileFS, thumbs are only there, and have one; {len(static)} static files at each host:\n\n"
+            f"{checking.table(found)}\n\n{self.shapes.report()}\n"
         )
+        for problem in self.shapes.wrong[:5]:
+            print(problem)
+        for place in self.saving.short[:5]:
+            print(f"{place.path}: a save returned, and two hosts did not have it")
         for each in found:
             for kind in checking.KINDS:
                 for name in (getattr(each, kind) or [])[:5]:
                     print(f"{each.host}: {kind}: {name}")
-        return all(each.is_right for each in found)
+        return all(each.is_right for each in found) and not self.shapes.wrong and not self.saving.short
 
     # Shared means
 

@@ -96,7 +96,7 @@ class Link:
     seconds: int
     """Until then."""
     tampered: str
-    """The same with another signature; empty if it has none of ours."""
+    """The same with another signature, or without S3's; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,10 @@ def _link(file: FieldFile) -> Link:
     ends = _end_of(url)
     tampered = ""
     head, mark, signature = url.partition("signature=")
-    if mark and url.startswith("/"):
+    if mark:
         tampered = f"{head}{mark}{'B' if signature.startswith('A') else 'A'}{signature[1:]}"
+    elif ends:
+        tampered = url.partition("?")[0]
     left = round(ends - timezone.now().timestamp())
     return Link(url, _who_answers(file, url), ends, max(0, left), tampered)
 

@@ -21,7 +21,10 @@ from tests.servers import CHECKOUT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 #: What a developer's own shell may say about a site is not about the test's.
-PREFIXES = ("REPLICATOR_", "MEDIA_", "CELERY_", "DATABASE_", "FLOWER_", "SECRET_", "ALLOWED_", "DJANGO_", "MOGILEFS")
+PREFIXES = (
+    *("REPLICATOR_", "MEDIA_", "CELERY_", "DATABASE_", "FLOWER_", "SECRET_", "ALLOWED_", "DJANGO_", "MOGILEFS"),
+    *("S3", "SHAPES", "STATIC_TO_", "LINK_"),
+)
 SHORT_TIMES = {
     "REPLICATOR_DOUBT_WINDOW": "1",
     "REPLICATOR_RETRY_BASE": "0.5",
@@ -58,7 +61,7 @@ class RunningSite:
 
     def __init__(self, var: Path, **environment: str) -> None:
         self.var = var
-        names = ("PORT", "FLOWER_PORT", *(f"MEDIA{n}_PORT" for n in (1, 2, 3)), *MOGILEFS_PORTS)
+        names = ("PORT", "FLOWER_PORT", "S3_PORT", *(f"MEDIA{n}_PORT" for n in (1, 2, 3)), *MOGILEFS_PORTS)
         self.ports = {name: str(free_port()) for name in names}
         self.environment = {**clean_environment(), **SHORT_TIMES, **self.ports, **environment, "VAR": str(var)}
         self.url = f"http://127.0.0.1:{self.ports['PORT']}/"

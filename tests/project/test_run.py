@@ -106,6 +106,22 @@ def test_a_site_ends_when_one_of_its_processes_does_but_not_for_a_host(tmp_path:
         assert alive_after(site.pids, 0) == {}
 
 
+def test_an_s3_switch_that_cannot_be_read_is_an_error_that_says_what_to_write(tmp_path: Path) -> None:
+    """As for every other variable."""
+    done = subprocess.run(
+        [sys.executable, "-m", "project.run"],
+        env={**RunningSite(tmp_path).environment, "S3": "ture"},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "write S3=1 or S3=0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(("port", "message"), [("taken", "is taken"), ("eighty", "is not a port")])
 def test_a_port_that_was_asked_for_and_is_no_use_is_named(tmp_path: Path, port: str, message: str) -> None:
     """Ports taken: a clear message. (Without PORT, another one is taken.)"""
