@@ -5,9 +5,9 @@
     python -m tests.model --writes 4 --late 3    a larger space
 
 What can happen, in any order and any number: writes, of new bytes (also at the target itself, where that is the disk
-of the node that writes) or of another class for the same bytes (so many together); two workers that claim, send, settle,
-give back or are killed at any instant (a new one takes a killed one's place); leases that end at any instant; requests that are
-answered, refused, or get no answer and then take effect later, or never (so many of those outstanding at once);
+of the node that writes) or of another class for the same bytes (so many together); two workers that claim, send,
+settle, give back or are killed at any instant (a new one takes a killed one's place); leases that end at any instant;
+requests that are answered, refused, or get no answer and then take effect later, or never (so many of those at once);
 people who requeue what failed, and a target that comes back up and hastens what waits.
 
 Promised: whenever the row says "synced" and nothing is under way, the target holds the desired version, its bytes and
