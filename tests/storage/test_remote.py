@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile
 from django.db import connection
+from django.http import FileResponse
 from django.test.utils import CaptureQueriesContext
 
 from replicator import delivery, ledger, wake
@@ -250,6 +251,16 @@ def test_a_large_file_is_a_file(storage: ReplicatedStorage, memory: Memory) -> N
         assert file.readline() == io.BytesIO(LARGE).readline()
     assert _opened(memory("media1")) == 1
     assert _opened(memory("media2")) == 0
+
+
+def test_a_response_streams_it(storage: ReplicatedStorage, memory: Memory) -> None:
+    """Django asks for its length by seeking to the end, which fetches nothing."""
+    name = _lost(storage, LARGE)
+    response = FileResponse(storage.open(name))
+    assert response.headers["Content-Length"] == str(len(LARGE))
+    assert response.getvalue() == LARGE
+    response.close()
+    assert _opened(memory("media1")) == 1
 
 
 def test_a_large_text_is_read_by_lines(storage: ReplicatedStorage) -> None:
