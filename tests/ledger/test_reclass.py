@@ -465,5 +465,5 @@ def test_a_save_after_it_takes_another_name(session: Sessions) -> None:
     answer = writer.start(ledger.record, Write("default", "a.txt", 1, SHA256), [TARGET], only_if_free=True)
     wait_until_blocked(answer)
     person.commit()
-    assert answer.result(timeout=20) is False
+    assert not answer.result(timeout=20)
     assert row("a.txt", "mogile").status == "synced"
