@@ -47,6 +47,8 @@ _HASHING = 2
 
 #: What a file is known by from one look to the next.
 _Identity = tuple[int, int, int, int]
+#: Target, name, and the size of what is there; None: nothing is.
+_Lacking = tuple[str, str, int | None]
 
 
 @dataclass(slots=True)
@@ -127,13 +129,14 @@ def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float
     prefix = url_path(storage.base_url or "/")
     questions: dict[str, list[Question]] = {HERE: []}
     widths = {HERE: _HASHING}
+    lacking: list[_Lacking] = []
     for file in held:
         questions[HERE].append((file.name, partial(_old_or_same, storage.path(file.name), file)))
         for alias in file.targets:
             target = get_target(alias)
             widths[alias] = target.concurrency
             asked = TargetFile(storage.alias, file.name, prefix=prefix, size=file.wanted.size)
-            questions.setdefault(alias, []).append((file.name, partial(_has, target, asked, file.wanted)))
+            questions.setdefault(alias, []).append((file.name, partial(_has, target, asked, file.wanted, lacking)))
     left = {file.name for file in held}
     copies: Counter[str] = Counter()
     here: dict[str, _Identity] = {}
@@ -146,17 +149,30 @@ def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float
             left.discard(name)
             if not left:
                 break
+    if lacking:
+        _tell(storage, held, lacking)
     return {name: identity for name, identity in here.items() if name not in left}
 
 
-def _has(target: Target, file: TargetFile, wanted: Digest) -> bool:
-    """Whether *target* says that it has *wanted*. Its size, and its checksum where it knows one."""
+def _has(target: Target, file: TargetFile, wanted: Digest, lacking: list[_Lacking]) -> bool:
+    """Whether *target* says that it has *wanted*; else that is noted. Its checksum counts where it knows one."""
     found = target.stat(file)
     if found and found.size == wanted.size and found.checksums.get("sha256", wanted.sha256) == wanted.sha256:
         return True
-    facts = {"target": target.alias, "storage": file.storage, "file": file.name}
-    log.error("target lacks what the ledger says", extra=facts | {"size": found.size if found else None})
+    lacking.append((target.alias, file.name, found.size if found else None))
     return False
+
+
+def _tell(storage: ReplicatedStorage, held: Sequence[_Held], lacking: Sequence[_Lacking]) -> None:
+    """Log what targets lack, unless they lack it because the file was written again meanwhile."""
+    versions = {file.name: file.version for file in held}
+    names = {name for _, name, _ in lacking}
+    rows = MediaFile.objects.using(database_alias()).filter(storage=storage.alias, name__in=names)
+    still = {name for name, version in rows.values_list("name", "version") if version == versions[name]}
+    for target, name, size in lacking:
+        if name in still:
+            facts = {"target": target, "storage": storage.alias, "file": name, "size": size}
+            log.error("target lacks what the ledger says", extra=facts)
 
 
 def _old_or_same(place: str, file: _Held) -> _Identity | None:
