@@ -30,7 +30,7 @@ WEBDAV = "replicator.targets.webdav.WebDAVTarget"
 
 
 class Disks:
-    """Two nodes in one process: each has its media root. That of web1 is a real host's, and the target of that name."""
+    """Two nodes in one process, each with its media root. That of web1 is a real host: the target of that name."""
 
     def __init__(self, settings: Any, folder: Path, host: Embedded) -> None:
         self.settings, self.host = settings, host
