@@ -164,8 +164,10 @@ class Shapes:
 
     def _expect(self, what: str, url: str, status: int, digest: str = "") -> None:
         found, its = fetch(url)
-        if found != status or (digest and its != digest):
-            self.wrong.append(f"{what}: {found}{' with other bytes' if found == status else ''}: {url}")
+        if found != status:
+            self.wrong.append(f"{what}: {found or 'no answer'} instead of {status}: {url}")
+        elif digest and its != digest:
+            self.wrong.append(f"{what}: other bytes than were saved: {url}")
 
 
 def _changed(link: str, other: Place) -> list[str]:

@@ -79,7 +79,8 @@ SHAPES = (
         'StorageTarget, sign="target"',
         "The file is an object of a bucket. Its link is signed for the bucket; until the object is there, one to "
         "this site.",
-        "Save, and watch the link become the bucket's.",
+        "Save, and watch the link become the bucket's. The S3 of make run refuses links without a signature; a real "
+        "one also those that have ended.",
     ),
 )
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from project.demo.checking import Findings, check_host, digest_of
+from project.demo.checking import Findings, check_bucket, check_folder, check_host, digest_of
 from project.demo.mogile import check_mogilefs
 from project.demo.samples import LONGEST
-from project.demo.saving import place_of
+from project.demo.saving import Failed, Place, place_of
+from project.demo.shapes import EACH, Shapes, copies_at_hosts
 from tests.mogilefs.cluster import MogileFS
 from tests.project.running import clean_environment
+from tests.s3 import S3
 from tests.servers import CHECKOUT, Embedded
 
 
@@ -65,14 +70,26 @@ def test_the_tour_ends_with_every_host_agreeing_and_leaves_nothing(temporary: Pa
     assert "31 files" in done.stdout
     assert "1 (symbolic link)" in done.stdout
     assert "of 67,108,864 bytes" in done.stdout or "of 134,217,728 bytes" in done.stdout
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("media", "mogilefs "))]
-    assert [(row[0], row[2:]) for row in rows] == [
-        *((f"media{number}", ["0", "0", "0", "0", "-"]) for number in (1, 2, 3)),
-        ("mogilefs", ["0", "0", "0", "0", "0"]),
-    ]
-    at_hosts, at_mogilefs = {int(row[1]) for row in rows[:3]}, int(rows[3][1])
-    assert at_mogilefs >= 31 + 1, "the files, and the large one"
-    assert at_hosts == {at_mogilefs - 7}, "a quarter of the files is thumbs, which only MogileFS has"
+    table = done.stdout.partition("\nhost ")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = {row[0]: row[1:] for row in map(str.split, table)}
+    assert {host: row[1:] for host, row in rows.items()} == {
+        **{host: ["0", "0", "0", "0", "-"] for host in ("media1", "media2", "media3", "second", "s3")},
+        "mogilefs": ["0", "0", "0", "0", "0"],
+    }
+    checked = {host: int(row[0]) for host, row in rows.items()}
+    assert checked["mogilefs"] >= 31 + 1, "the files, and the large one"
+    assert checked["media1"] == checked["media2"] == checked["media3"]
+    static = re.search(r"(\d+) static files at each host", done.stdout)
+    assert static is not None
+    assert int(static[1]) > 200, "those of the admin, under both of their names, and the manifest"
+    shapes = 4 * 3 * EACH + 1
+    assert checked["media1"] == checked["mogilefs"] - 7 + shapes + int(static[1]), (
+        "a quarter of the files is thumbs, which only MogileFS has; four shapes are at the hosts, and a lonely file"
+    )
+    assert checked["second"] == 2 * 3 * EACH, "private files and assets"
+    assert checked["s3"] == 3 * EACH
+    for words in ("answered; 403 for", "none is here", "returned with two copies", "links answered with the right"):
+        assert words in done.stdout
     assert "Every host agrees" in done.stdout
     assert list(temporary.iterdir()) == []
     assert mentions(temporary) == []
@@ -126,6 +143,85 @@ def test_the_check_from_outside_finds_whatever_is_wrong(embedded: Embedded, tmp_
     assert judge({"right #1.txt": expected["right #1.txt"]}, ["really gone.txt"]).is_right
 
 
+def test_the_check_of_a_folder_finds_whatever_is_wrong(tmp_path: Path) -> None:
+    """As above, of the second disk."""
+    digest = hashlib.sha256(b"right").hexdigest()
+    for name, content in {"a/right": b"right", "wrong": b"x", "back again": b"x", "strange": b"x"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    expected = dict.fromkeys(("a/right", "wrong", "missing"), digest)
+    found = check_folder("second", tmp_path, expected, ["back again", "gone"], lambda: None)
+    assert (found.wrong, found.missing) == (["wrong"], ["missing"])
+    assert (found.resurrected, found.unexpected) == (["back again"], ["strange"])
+    assert found.checked == 5
+    assert not found.is_right
+
+
+def test_the_check_of_a_bucket_finds_whatever_is_wrong() -> None:
+    """As above; odd names, and more objects than a page lists."""
+    digest = hashlib.sha256(b"right").hexdigest()
+    with S3() as s3:
+        bucket = s3.new_bucket()
+        names = ["a b#?%ü+.txt", *(f"many/{number}" for number in range(1001)), "wrong", "back again"]
+        for name in names:
+            s3.client.put_object(Bucket=bucket, Key=name, Body=b"x" if name == "wrong" else b"right")
+        expected = dict.fromkeys([*names[:-1], "missing"], digest)
+        del expected["many/1000"]
+        found = check_bucket(s3.url, bucket, expected, ["back again", "gone"], lambda: None)
+    assert (found.wrong, found.missing) == (["wrong"], ["missing"])
+    assert (found.resurrected, found.unexpected) == (["back again"], ["many/1000"])
+    assert not found.is_right
+
+
+def test_the_tour_notices_links_that_anybody_may_change_and_bytes_that_are_others(embedded: Embedded) -> None:
+    """A site that looks at no signature, and a media host with another version, are each said to be wrong."""
+    storages = {alias: Linking(embedded.url, alias) for alias in ("private", "cdn")}
+    saving: Any = SimpleNamespace(storages=storages, saved={}, digest=lambda place: hashlib.sha256(b"it").hexdigest())
+    for alias in storages:
+        for name in ("one", "two"):
+            saving.saved[Place(alias, name)] = b"it"
+            embedded.write(f"{alias}/{name}", b"it")
+
+    def judge() -> Shapes:
+        shapes = Shapes(SimpleNamespace(url=embedded.url, has_s3=False), saving, lambda condition, what: None)  # type: ignore[arg-type]
+        shapes.ask_private()
+        shapes.ask_cdn()
+        return shapes
+
+    shapes = judge()
+    assert len(shapes.wrong) == 8, "four changes of each link"
+    assert all("a private link that was changed: 200 instead of 403" in problem for problem in shapes.wrong)
+    with pytest.raises(Failed, match="'ended'"):
+        shapes.report()
+    embedded.write("cdn/one", b"IT")
+    embedded.write("private/two", b"IT")
+    problems = [problem for problem in judge().wrong if "changed" not in problem]
+    assert len(problems) == 2
+    assert all("other bytes than were saved" in problem for problem in problems)
+    assert copies_at_hosts(OneHost(embedded.url), "cdn/two", hashlib.sha256(b"it").hexdigest()) == 3  # type: ignore[arg-type]
+    assert copies_at_hosts(OneHost(embedded.url), "cdn/one", hashlib.sha256(b"it").hexdigest()) == 0  # type: ignore[arg-type]
+
+
+class Linking:
+    """A storage that signs nothing that anybody looks at."""
+
+    def __init__(self, url: str, alias: str) -> None:
+        self._start = f"{url}/cdn/" if alias == "cdn" else "/private/"
+
+    def url(self, name: str) -> str:
+        return f"{self._start}{name}?expires=1&signature=Abc"
+
+
+class OneHost:
+    """A site whose media hosts are all one."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def host_url(self, host: str) -> str:
+        return self._url
+
+
 def test_the_check_of_mogilefs_finds_whatever_is_wrong() -> None:
     """As above: also a class or a number of copies that should be another, a dead copy, and keys beyond a page."""
     digests = {
@@ -172,4 +268,6 @@ def test_no_two_storages_of_the_tour_share_a_path_and_no_key_is_too_long() -> No
     ]
     assert place_of("avatars/me.png", 0).path == "avatars/me.png"
     assert place_of("avatars/me.png", 0).storage == "avatars"
+    assert place_of("cdn/logo.svg", 0) == Place("cdn", "logo.svg")
+    assert place_of("private/letter.txt", 0) == Place("default", "private/letter.txt"), "not a folder of the media"
     assert place_of("x" * LONGEST, 1).path == "x" * LONGEST

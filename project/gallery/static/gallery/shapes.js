@@ -32,7 +32,7 @@ async function look() {
 function count() {
   for (const left of document.querySelectorAll("[data-ends]")) {
     const seconds = Math.round(left.dataset.ends - Date.now() / 1000);
-    left.textContent = seconds > 0 ? `${seconds} s left` : "ended: 403; load this page again for another";
+    left.textContent = seconds > 0 ? `${seconds} s left` : "ended; load this page again for another";
     left.classList.toggle("over", seconds <= 0);
   }
 }
