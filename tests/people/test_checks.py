@@ -22,6 +22,7 @@ from django.db import connections
 from replicator.checks import celery as celery_checks
 from replicator.checks import check
 from replicator.checks import database as database_checks
+from replicator.checks import nodes as node_checks
 from replicator.checks.database import _problems_of_postgresql, _problems_of_sqlite
 from replicator.storage import ReplicatedStorage
 from replicator.testing import MemoryTarget
@@ -72,6 +73,9 @@ def test_the_checks_are_registered(site: ReplicatedStorage, settings: Any) -> No
         ({3: 5}, "REPLICATOR has an unknown key 3.", "Known: ANNOUNCE_PAUSE, "),
         ({"NODE": 7}, 'REPLICATOR["NODE"] is 7.', "Write a name of at most 64 letters, digits,"),
         ({"NODE": "x" * 65}, f'REPLICATOR["NODE"] is {"x" * 65!r}.', "Write a name of at most 64 letters, digits,"),
+        ({"NODE": "web,1"}, "REPLICATOR[\"NODE\"] is 'web,1'.", "Write a name of at most 64 letters, digits,"),
+        ({"SHARED_MEDIA": 0}, 'REPLICATOR["SHARED_MEDIA"] is 0.', "Write False if each node has a disk of its own"),
+        ({"SHARED_MEDIA": "no"}, "REPLICATOR[\"SHARED_MEDIA\"] is 'no'.", "Write False if each node has a disk"),
         ({"TARGETS": ["media1"]}, 'REPLICATOR["TARGETS"] is not a dictionary.', 'Write REPLICATOR["TARGETS"] = {"m'),
         (
             {"TARGETS": {"": {"BACKEND": MEMORY}}},
@@ -133,6 +137,7 @@ def test_a_wrong_setting_is_named_with_its_cure(
         ("ORPHAN_GRACE", "0"),
         ("ANNOUNCE_TIMEOUT", "0.01"),
         ("ANNOUNCE_PAUSE", "0"),
+        ("NODE_GONE_AFTER", "1"),
     ],
 )
 def test_each_number_has_a_least_value_and_is_a_number(
@@ -517,3 +522,100 @@ def test_nothing_that_sweeps(
     assert '| Add "django_celery_beat" to INSTALLED_APPS' in message
     app.conf.beat_schedule = {"sweep": {"task": "replicator.sweep", "schedule": 10}}
     assert found() == []
+
+
+# Nodes with disks of their own
+
+
+def own_disks(settings: Any, node: str = "web1", **whose: Any) -> None:
+    targets = {alias: {"BACKEND": MEMORY, "OPTIONS": {"node": name}} for alias, name in whose.items()}
+    settings.REPLICATOR = {"SHARED_MEDIA": False, "NODE": node, "TARGETS": targets or TARGETS}
+
+
+@pytest.fixture
+def on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger's database is one that other machines can reach, as far as the checks of nodes look."""
+    monkeypatch.setattr(node_checks, "connections", {"default": SimpleNamespace(vendor="postgresql")})
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_nodes_that_are_named_well_are_silent(site: ReplicatedStorage, settings: Any) -> None:
+    own_disks(settings)
+    assert found() == []
+    own_disks(settings, media1="web1", media2="web-2.example_3")
+    assert found() == []
+    # A target of another node, or of none.
+    own_disks(settings, media1="web7", media2="")
+    assert found() == []
+
+
+@pytest.mark.usefixtures("on_a_server")
+@pytest.mark.parametrize("name", ["web,1", "web 1", "w" * 65, 7, None, ["web1"]])
+def test_a_nodes_name_that_is_none(site: ReplicatedStorage, settings: Any, name: Any) -> None:
+    """Commas part the names in a column, and it is part of a queue's name."""
+    own_disks(settings, media1="web1", media2=name)
+    assert [message for message in found(hints=True) if "E040" in message] == [
+        f"""replicator.E040: REPLICATOR["TARGETS"]['media2']["OPTIONS"]["node"] is {name!r}. | """
+        """Write what REPLICATOR["NODE"] is on that node, such as "web1"."""
+    ]
+    own_disks(settings, name)
+    if isinstance(name, str):
+        assert [message for message in found() if "E001" in message] == [
+            f'replicator.E001: REPLICATOR["NODE"] is {name!r}.'
+        ]
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_two_targets_can_not_be_one_nodes_disk(site: ReplicatedStorage, settings: Any) -> None:
+    own_disks(settings, media1="web1", media2="web1")
+    problem = only()
+    assert (problem.id, problem.msg) == (
+        "replicator.E040",
+        "The targets media1, media2 are all the media root of the node 'web1': each would be sent what the other "
+        "has.",
+    )
+    assert problem.is_serious()
+
+
+@pytest.mark.parametrize("shared", [True, None])
+def test_a_target_that_names_a_node_where_the_disk_is_shared(
+    site: ReplicatedStorage, settings: Any, *, shared: bool | None
+) -> None:
+    own_disks(settings, media1="web1", media2="")
+    del settings.REPLICATOR["SHARED_MEDIA"]
+    if shared:
+        settings.REPLICATOR = {**settings.REPLICATOR, "SHARED_MEDIA": True}
+    assert found(hints=True) == [
+        "replicator.W041: The target 'media1' names a node, 'web1', but nodes have no disks of their own here. | "
+        'Write REPLICATOR["SHARED_MEDIA"] = False if they have, or remove the option "node".'
+    ]
+
+
+def test_a_ledger_that_other_nodes_can_not_reach(site: ReplicatedStorage, settings: Any) -> None:
+    own_disks(settings)
+    warnings = [message for message in found() if "W042" in message]
+    assert warnings == (
+        [
+            'replicator.W042: REPLICATOR["SHARED_MEDIA"] is False, and the ledger is in SQLite, which no other '
+            "machine can write."
+        ]
+        if connections["default"].vendor == "sqlite"
+        else []
+    )
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_a_nodes_name_that_may_change(
+    site: ReplicatedStorage, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has a new host name after each deploy."""
+    monkeypatch.setattr("replicator.conf.socket.gethostname", lambda: "3f9a b7")
+    settings.REPLICATOR = {"SHARED_MEDIA": False, "TARGETS": TARGETS}
+    warnings = [message for message in found(hints=True) if "W043" in message]
+    assert warnings == [
+        "replicator.W043: REPLICATOR[\"NODE\"] is not set: this node is called '3f9a-b7', after the machine. Under "
+        'another name it would not find its own files. | Write REPLICATOR["NODE"], another one on each machine, '
+        'such as "web1".'
+    ]
+    settings.REPLICATOR = {"TARGETS": TARGETS}
+    assert found() == [], "with a shared disk it is but a note in each row"

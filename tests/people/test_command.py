@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -20,7 +21,7 @@ from django.utils import timezone
 from replicator import requeueing, wake
 from replicator.errors import Unavailable
 from replicator.ledger import health
-from replicator.models import Replica
+from replicator.models import MediaFile, NodeState, Replica
 from replicator.storage import ReplicatedStorage
 from replicator.targets import get_target
 from tests.people.conftest import Output, Woken, fail, record, record_many
@@ -109,6 +110,71 @@ def test_status_of_a_target_that_fails_now_and_then(site: ReplicatedStorage, man
     assert "media1: failed last time: 502 Bad Gateway" in manage("status").out
     health.note_success("media1")
     assert "502" not in manage("status").out
+
+
+def own_disks(settings: Any, **more: Any) -> None:
+    settings.REPLICATOR = {**settings.REPLICATOR, "SHARED_MEDIA": False, "NODE": "web1", **more}
+
+
+def test_status_lists_the_nodes(site: ReplicatedStorage, settings: Any, manage: Manage) -> None:
+    """Whose workers are at work, what waits for each, and what may be lost with one."""
+    own_disks(settings)
+    record("a.txt")
+    for name in ("one.txt", "two.txt", "kept.txt", "deleted.txt", "again.txt"):
+        record(name)
+    rows = Replica.objects.exclude(file__name="a.txt")
+    rows.update(node="web3")
+    kept = Replica.objects.filter(target="media1", file__name="kept.txt")
+    kept.update(status="synced", version=MediaFile.objects.get(name="kept.txt").version)
+    # What a target has of an older version is not what the node's disk had.
+    Replica.objects.filter(target="media1", file__name="again.txt").update(status="synced", version=uuid4())
+    MediaFile.objects.filter(name="deleted.txt").update(deleted=True)
+    NodeState.objects.create(node="web2", seen_at=timezone.now() - timedelta(seconds=20))
+    NodeState.objects.create(node="web3", seen_at=timezone.now() - timedelta(hours=5))
+    done = manage("status")
+    lines = done.out.splitlines()
+    start = lines.index("node  state  pending  last seen")
+    assert [line.split() for line in lines[start + 1 : start + 4]] == [
+        ["web1", "up", "2", "never"],
+        ["web2", "up", "0", "20", "s", "ago"],
+        ["web3", "gone", "8", "5.0", "h", "ago"],
+    ]
+    assert lines[start + 4 :] == [
+        "web1: start workers there that take from the queue replicator.web1 (-Q).",
+        "web3: 3 files that only its disk has, and no target yet, such as default: one.txt",
+    ]
+    facts = json.loads(manage("status", "--json").out)["nodes"]
+    assert [(n["node"], n["gone"], n["pending"], n["nowhere"], n["example"]) for n in facts] == [
+        ("web1", False, 2, 0, ""),
+        ("web2", False, 0, 0, ""),
+        ("web3", True, 8, 3, "default: one.txt"),
+    ]
+    assert facts[0]["seen_at"] is None
+    assert datetime.fromisoformat(facts[2]["seen_at"]) < timezone.now() - timedelta(hours=4)
+
+
+def test_what_only_a_lost_disk_had_stays_in_the_status_when_it_failed(
+    site: ReplicatedStorage, settings: Any, manage: Manage
+) -> None:
+    """Promise 1: too old to be tried again, it is still reported as what it is."""
+    own_disks(settings)
+    record("a.txt")
+    Replica.objects.update(node="web3")
+    fail(Replica.objects.all(), kind="local-missing", text="only the node web3 had it", status=None)
+    NodeState.objects.create(node="web3", seen_at=timezone.now() - timedelta(hours=5))
+    said = manage("status").out
+    assert "web3: 1 file that only its disk has, and no target yet, such as default: a.txt" in said
+
+
+def test_status_says_nothing_of_nodes_where_the_disk_is_shared(
+    site: ReplicatedStorage, settings: Any, manage: Manage
+) -> None:
+    NodeState.objects.create(node="web2", seen_at=timezone.now())
+    record("a.txt")
+    assert "node  state" not in manage("status").out
+    assert json.loads(manage("status", "--json").out)["nodes"] == []
+    own_disks(settings)
+    assert "node  state" in manage("status").out
 
 
 def test_status_without_anything_to_do(site: ReplicatedStorage, settings: Any, manage: Manage) -> None:
