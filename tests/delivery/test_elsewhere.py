@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.utils import timezone
 
 from replicator import delivery, wake
@@ -204,6 +205,7 @@ def test_a_file_that_is_written_again_while_it_is_looked_for_elsewhere(as_node: 
     def overwrite(operation: str, file: TargetFile) -> None:
         at("media1").before = None
         default_storage.replace("a.txt", ContentFile(b"newer"))  # type: ignore[attr-defined]
+        connection.close()  # this thread's
 
     at("media1").before = overwrite
     assert send().status == "synced"
