@@ -26,6 +26,7 @@ from replicator.storage import ReplicatedStorage
 from replicator.targets import get_target
 from tests.people.conftest import Output, Woken, fail, record, record_many
 from tests.processes import free_port
+from tests.servers import MediaHost
 
 # Workers are woken at the commit, so there must be one.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -326,6 +327,37 @@ def test_a_probe_marks_up_what_answers(site: ReplicatedStorage, manage: Manage, 
     assert not health.is_down("media1")
     assert woken == ["media1"]
     assert manage("probe", "media1").out == "media1: answers\n"
+
+
+def test_a_probe_says_whether_a_target_is_this_nodes_media_root(
+    settings: Any, tmp_path: Path, embedded: MediaHost, manage: Manage
+) -> None:
+    """What is saved here is called synced there at once: a URL that leads elsewhere would show only when it is read."""
+    webdav = "replicator.targets.webdav.WebDAVTarget"
+    targets = {node: {"BACKEND": webdav, "OPTIONS": {"url": embedded.url, "node": node}} for node in ("web1", "web2")}
+    own_disks(settings, TARGETS=targets)
+    settings.MEDIA_ROOT = str(embedded.root / "media")
+    assert manage("probe").out == "web1: answers\nweb2: answers\n"
+    assert not embedded.files(), "nothing stays behind"
+    settings.MEDIA_ROOT = str(tmp_path)
+    done = manage("probe")
+    assert done.out.splitlines() == [
+        "web1: answers",
+        "web1: it is not the media root of the storage 'default': "
+        f"a file that was just put into {tmp_path} is not there",
+        "web2: answers",
+    ]
+    assert done.error.startswith('Correct the url, or the option "node": ')
+    assert list(tmp_path.iterdir()) == []
+    assert manage("probe", "web2").error == "", "that is another one's"
+    (tmp_path / "file").touch()
+    settings.MEDIA_ROOT = str(tmp_path / "file")
+    assert f"no file can be put into {tmp_path}/file: " in manage("probe", "web1").out
+    embedded.stop()
+    assert "it is not" not in manage("probe").out
+    own_disks(settings, SHARED_MEDIA=True)
+    embedded.start()
+    assert manage("probe").error == ""
 
 
 # the command itself
