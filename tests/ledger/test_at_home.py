@@ -70,12 +70,14 @@ def test_an_overwrite_is_there_at_once_too(at_home: As) -> None:
         {"status": "failed", "attempts": 7, "error_kind": "refused", "error_text": "no"},
         {"status": "synced", "version": None},
     ):  # fmt: skip
-        Replica.objects.filter(target="web1").update(**columns)
+        Replica.objects.filter(target="web1").update(synced_at=ago(days=2), **columns)
         second = Write("default", "a.txt")
         assert ledger.record(second, ALL) is Recorded.NOTED
         own = row("a.txt", "web1")
         assert (own.status, own.version, own.attempts, own.error_kind) == ("synced", second.version, 0, "")
         assert (own.error_text, own.http_status) == ("", None)
+        assert own.synced_at is not None
+        assert timezone.now() - own.synced_at < timedelta(seconds=5)
 
 
 def test_another_nodes_target_is_sent_what_is_written_here(at_home: As) -> None:

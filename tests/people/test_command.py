@@ -332,7 +332,7 @@ def test_a_probe_marks_up_what_answers(site: ReplicatedStorage, manage: Manage, 
 def test_a_probe_says_whether_a_target_is_this_nodes_media_root(
     settings: Any, tmp_path: Path, embedded: MediaHost, manage: Manage
 ) -> None:
-    """What is saved here is called synced there at once: a URL that leads elsewhere would show only when it is read."""
+    """What is saved here is called synced there at once: a URL that leads elsewhere would show late."""
     webdav = "replicator.targets.webdav.WebDAVTarget"
     targets = {node: {"BACKEND": webdav, "OPTIONS": {"url": embedded.url, "node": node}} for node in ("web1", "web2")}
     own_disks(settings, TARGETS=targets)
