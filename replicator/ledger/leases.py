@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import BooleanField, Case, F, Q, When
+from django.db.models import F, Q
 from django.utils import timezone
 
 from replicator.conf import config
@@ -25,10 +25,6 @@ from replicator.models import Replica, ReplicaQuerySet
 from replicator.retry import delay_seconds, is_too_old
 
 Status = Replica.Status
-
-#: Nobody ever sent a file of which no hash is known (see ``record_held``): in doubt can only be its class.
-_SURE = Q(doubt=False) | Q(file__sha256="")
-_CONFIRMED = Case(When(_SURE, version=F("sent"), then=True), default=False, output_field=BooleanField())
 
 #: A worker thinks its lease over a little before the database does.
 _MARGIN = 0.9
@@ -135,8 +131,10 @@ def _claim(chosen: Sequence[ReplicaQuerySet], limit: int) -> Batch:
         # A file whose version is not the one just noted has a writer between; that writer's commit wakes us again.
         taken = rows.filter(batches.among(ids), lease=lease.token, file__version=F("sent")).order_by("due_at")
         claims = [
-            Claim(*values, lease)  # type: ignore[arg-type]  # sent is never null here
-            for values in taken.annotate(confirmed=_CONFIRMED).values_list(
+            _as_claim(lease, *values)
+            for values in taken.values_list(
+                "version",
+                "doubt",
                 "id",
                 "target",
                 "file_id",
@@ -151,10 +149,16 @@ def _claim(chosen: Sequence[ReplicaQuerySet], limit: int) -> Batch:
                 "file__node",
                 "attempts",
                 "since",
-                "confirmed",
             )
         ]
     return Batch(lease, claims)
+
+
+def _as_claim(lease: Lease, version: UUID | None, doubt: bool, *facts: Any) -> Claim:
+    claim = Claim(*facts, False, lease)
+    # Nobody ever sent a file of which no hash is known (see ``record_held``): in doubt can only be its class.
+    confirmed = version == claim.version and (not doubt or not claim.sha256)
+    return replace(claim, confirmed=True) if confirmed else claim
 
 
 def sources(claims: Sequence[Claim]) -> dict[int, list[str]]:
