@@ -155,7 +155,7 @@ def _claim(chosen: Sequence[ReplicaQuerySet], limit: int) -> Batch:
 
 
 def _as_claim(lease: Lease, version: UUID | None, doubt: bool, *facts: Any) -> Claim:
-    claim = Claim(*facts, False, lease)
+    claim = Claim(*[*facts, False, lease])
     # Nobody ever sent a file of which no hash is known (see ``record_held``): in doubt can only be its class.
     confirmed = version == claim.version and (not doubt or not claim.sha256)
     return replace(claim, confirmed=True) if confirmed else claim
