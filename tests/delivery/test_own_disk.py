@@ -22,7 +22,7 @@ from replicator.storage import ReplicatedStorage
 from replicator.storage.outdated import remove_outdated
 from replicator.targets import get_target
 from replicator.testing import MemoryTarget
-from tests.servers import Embedded
+from tests.servers import Embedded, MediaHost
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,11 +32,12 @@ WEBDAV = "replicator.targets.webdav.WebDAVTarget"
 class Disks:
     """Two nodes in one process, each with its media root. That of web1 is a real host: the target of that name."""
 
-    def __init__(self, settings: Any, folder: Path, host: Embedded) -> None:
+    def __init__(self, settings: Any, folder: Path, host: MediaHost) -> None:
         self.settings, self.host = settings, host
         self.roots = {"web1": host.root / "media", "web2": folder / "web2"}
         for root in self.roots.values():
             root.mkdir(parents=True, exist_ok=True)
+        host.own(self.roots["web1"])
         self.become("web1")
 
     def become(self, node: str) -> ReplicatedStorage:
@@ -124,9 +125,19 @@ class Disks:
 
 @pytest.fixture
 def disks(settings: Any, tmp_path: Path, embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> Disks:
+    return _disks(settings, tmp_path, embedded, monkeypatch)
+
+
+@pytest.fixture
+def disks_of_each(settings: Any, tmp_path: Path, media_host: MediaHost, monkeypatch: pytest.MonkeyPatch) -> Disks:
+    """The same with each kind of media host."""
+    return _disks(settings, tmp_path, media_host, monkeypatch)
+
+
+def _disks(settings: Any, folder: Path, host: MediaHost, monkeypatch: pytest.MonkeyPatch) -> Disks:
     monkeypatch.setattr(wake, "announce", lambda targets: None)
     monkeypatch.setattr(wake, "wake", lambda targets, node=None: True)
-    return Disks(settings, tmp_path, embedded)
+    return Disks(settings, folder, host)
 
 
 def row() -> Replica:
@@ -183,6 +194,17 @@ def test_an_older_version_that_lands_over_a_newer_one_loses_nothing(disks: Disks
     else:
         assert disks.tidy("web1") == 1
         assert (disks.on_disk(), disks.traces()) == (b"newer", 0)
+    everything_has(disks, b"newer")
+
+
+def test_each_kind_of_host_leaves_what_is_kept_as_it_is(disks_of_each: Disks) -> None:
+    """Promise 1: what is kept is a link to what it replaces. A server that wrote into the file would spoil both."""
+    disks = disks_of_each
+    claim = disturbed(disks)
+    disks.land("web2", claim)
+    assert disks.on_disk() == b"older"
+    disks.deliver("web1")
+    assert (row().status, disks.on_disk()) == ("synced", b"newer")
     everything_has(disks, b"newer")
 
 
@@ -347,6 +369,46 @@ def test_what_another_node_wrote_or_deleted_goes_from_a_disk_that_is_no_target(d
     disks.delete("web1")
     assert disks.tidy("web2") == 1
     assert not place.exists()
+
+
+def test_what_this_node_wrote_last_stays_whatever_it_looks_like(disks: Disks) -> None:
+    """Promise 6: it may be all that there is of it, and somebody has a reason to have changed it."""
+    place = disks.roots["web2"] / "a.txt"
+    disks.save("web2", b"first")
+    disks.save("web1", b"second")
+    disks.save("web2", b"third")
+    place.write_bytes(b"changed by hand")
+    assert MediaFile.objects.get().outdated_at == ",web2,"
+    assert disks.tidy("web2") == 0
+    assert place.read_bytes() == b"changed by hand"
+    assert MediaFile.objects.get().outdated_at == ""
+
+
+def test_an_empty_file_that_another_node_has_deleted_goes_too(disks: Disks) -> None:
+    """Promise 2: a tombstone has no size, and is no empty file."""
+    disks.save("web2", b"")
+    disks.delete("web1")
+    assert disks.tidy("web2") == 1
+    assert not (disks.roots["web2"] / "a.txt").exists()
+
+
+def test_a_file_that_is_just_being_saved_under_a_deleted_name_stays(
+    disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1: it is in its place before it is recorded, and the ledger says still that it was deleted."""
+    disks.save("web2", b"first")
+    disks.delete("web1")
+    (disks.roots["web2"] / "a.txt").unlink()
+    real = Entry.put_in_free_place
+
+    def put(entry: Entry) -> None:
+        real(entry)
+        assert remove_outdated() == 0
+
+    monkeypatch.setattr(Entry, "put_in_free_place", put)
+    with disks.being("web2") as storage:
+        assert storage.save("a.txt", ContentFile(b"second")) == "a.txt"
+    assert (disks.roots["web2"] / "a.txt").read_bytes() == b"second"
 
 
 def test_the_same_bytes_stay_where_they_are(disks: Disks) -> None:
