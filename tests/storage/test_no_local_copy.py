@@ -419,6 +419,28 @@ def test_it_stays_if_a_media_host_has_lost_it(
     assert contents(storage, "folder/a.txt") == b"hello"
 
 
+@pytest.mark.parametrize("media_host", ["nginx", "embedded"], indirect=True)
+def test_it_stays_if_a_media_host_serves_this_very_folder(
+    make_storage: Callable[..., ReplicatedStorage], media_host: MediaHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never before: what that host has is the local file, whatever it says; also if another target has the file."""
+    entry = {"BACKEND": "replicator.targets.webdav.WebDAVTarget", "OPTIONS": {"url": media_host.url}}
+    storage = make_storage(
+        {"TARGETS": {"host": entry, "media1": {"BACKEND": "replicator.testing.MemoryTarget"}}},
+        location=str(media_host.root / "media"),
+        keep_local=False,
+        min_copies=1,
+    )
+    save(storage, b"hello")
+    deliver("host")
+    assert everything(media_host.root / "media") == {"folder/a.txt": b"hello"}
+    deliver("media1")
+    assert storage.tidy() == 0
+    assert everything(media_host.root / "media") == {"folder/a.txt": b"hello"}
+    assert [record.message for record in caplog.records].count("target shows files of this disk: they stay") == 1
+    assert contents(storage, "folder/a.txt") == b"hello"
+
+
 def test_it_stays_if_it_is_a_link(storage: ReplicatedStorage, tmp_path: Path) -> None:
     """Promise 6: a person's."""
     place = save(storage, b"hello")
