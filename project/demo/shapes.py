@@ -47,6 +47,12 @@ class Shapes:
                 self.saving.save_new(name, self.saving.chance.randbytes(1 + 7001 * number), alias)
         print(f"  {EACH * len(self.aliases)} saved to {', '.join(self.aliases)}", flush=True)
 
+    def are_at_two_hosts(self, when: str) -> bool:
+        """Whether two media hosts have each file that was saved *when*: they are asked."""
+        places = [place for place in self.saving.saved if place.name.startswith(f"{when}/")]
+        public = [place for place in places if place.storage in ("assets", "archive", "careful", "cdn")]
+        return all(copies_at_hosts(self.site, place.at_root, self.saving.digest(place)) >= 2 for place in public)
+
     # The private ones
 
     def ask_private(self) -> None:

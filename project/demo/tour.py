@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import StringIO
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -80,6 +81,10 @@ class Tour:
         self.saving.delete_some()
         self.saving.save_again_some()
         self._step(
+            "Still without a worker: process_failed_media, which cron calls on sites that come from django_dust"
+        )
+        self.deliver_as_cron()
+        self._step(
             "media2, the worker and MogileFS, without one of its storage nodes, are started again; halfway through "
             "its backlog, MogileFS is killed (SIGKILL) and started once more"
         )
@@ -125,6 +130,20 @@ class Tour:
             # Too fast: it had all of it.
             self.processes.resume("media3")
         raise Failed("The worker could not be caught in the middle of a transfer: this machine is too fast for it.")
+
+    def deliver_as_cron(self) -> None:
+        """The command, until the hosts that are up have what was saved last: the killed worker's claims must end."""
+        from django.core.management import call_command
+
+        def is_delivered() -> bool:
+            said = StringIO()
+            call_command("process_failed_media", stdout=said)
+            for line in said.getvalue().splitlines():
+                if ": sent " in line:
+                    print(f"  {line}", flush=True)
+            return self.shapes.are_at_two_hosts("third")
+
+        self._until(is_delivered, "process_failed_media to deliver", every=1)
 
     # Waiting and checking
 
