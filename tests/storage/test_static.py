@@ -342,16 +342,18 @@ def test_old_hashed_files_stay_until_they_are_cleared(project: Project) -> None:
 def test_what_is_cleared_goes_after_the_manifest_that_named_it(project: Project) -> None:
     entry = {"BACKEND": "replicator.testing.MemoryTarget", "OPTIONS": {"concurrency": 1}}
     project.settings.REPLICATOR = {**project.settings.REPLICATOR, "TARGETS": {"media1": entry}}
-    project.use(MANIFEST, manifest_wait=0.5)
+    project.use(MANIFEST, manifest_wait=20)
     project.collect()
     delivery.deliver("media1")
     (project.source / "site.js").unlink()
     gone = {"site.js", project.manifest()["site.js"]}
     project.write("new.js", "new")
+    project.use(MANIFEST, manifest_wait=0.5)
     target("media1").fail_with = Unavailable("503")
     with pytest.raises(CommandError, match="was not written"):
         project.collect("--clear")
     assert gone <= project.here().keys()
+    project.use(MANIFEST, manifest_wait=20)
     target("media1").fail_with = None
     project.sent()
     project.collect("--clear")
