@@ -71,6 +71,9 @@ def save(request: HttpRequest, alias: str) -> HttpResponse:
 @require_POST
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     example = get_object_or_404(Example, pk=pk)
+    if shapes.find(example.shape) is None:
+        # Its column has another storage then, where a file of that name is somebody else's.
+        raise Http404
     with transaction.atomic():
         example.file.delete(save=False)
         example.delete()

@@ -28,7 +28,7 @@ import django
 django.setup()
 from django.contrib.auth.models import User
 from django.core.files.storage import storages
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -90,6 +90,15 @@ sent_to = stranger.post(f"/shapes/{first.pk}/delete").url
 seen["strange delete"] = [sent_to, Example.objects.filter(pk=first.pk).exists()]
 client.post(f"/shapes/{first.pk}/delete")
 seen["deleted"] = [Example.objects.filter(pk=first.pk).exists(), first.file.storage.exists(first.file.name)]
+
+gone = Example.objects.create(shape="bucket", bucket="pictures/mine.png")
+storages["default"].save("pictures/mine.png", io.BytesIO(b"mine"))
+seen["not ours"] = [client.post(f"/shapes/{gone.pk}/delete").status_code, client.get("/shapes").status_code,
+                    storages["default"].exists("pictures/mine.png")]
+try:
+    call_command("fill_bucket")
+except CommandError as error:
+    seen["no bucket"] = str(error)
 print(json.dumps(seen))
 """
 
@@ -163,6 +172,12 @@ def test_a_private_link_is_good_for_who_has_it_until_it_ends(seen: dict[str, Any
 def test_an_example_can_be_deleted(seen: dict[str, Any]) -> None:
     """The row and the file."""
     assert seen["deleted"] == [False, False]
+
+
+def test_files_of_a_bucket_that_is_switched_off_are_left_alone(seen: dict[str, Any]) -> None:
+    """Their column has the default storage then: a file there of the same name is not theirs."""
+    assert seen["not ours"] == [404, 200, True]
+    assert "write S3=1 make run" in seen["no bucket"]
 
 
 # At work, in a browser
