@@ -108,8 +108,9 @@ class Reading(FileSystemStorage):
             return False
         if name in nested(self):
             return True  # a folder, even before anything was saved to it
-        if self._may_be_old and (row := self._row(name)) is not None:
-            return not row.deleted
+        if self._may_be_old:
+            row = self._row(name)
+            return super().exists(name) if row is None else not row.deleted
         return super().exists(name) or ledger.is_recorded(self.alias, name)
 
     def size(self, name: str) -> int:

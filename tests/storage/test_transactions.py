@@ -80,12 +80,13 @@ def test_storages_with_different_targets_share_one_announcement(
 
 @pytest.mark.parametrize("targets", [1, 10])
 @pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize("keep_local", [False, True])
 def test_a_save_takes_three_statements_whatever_the_number_of_targets(
-    make_storage: Callable[..., ReplicatedStorage], targets: int, *, in_transaction: bool
+    make_storage: Callable[..., ReplicatedStorage], targets: int, *, in_transaction: bool, keep_local: bool
 ) -> None:
     """Promise 4, and the budget of the design."""
     backend = TARGETS["media1"]
-    storage = make_storage({"TARGETS": {f"media{n}": backend for n in range(targets)}})
+    storage = make_storage({"TARGETS": {f"media{n}": backend for n in range(targets)}}, keep_local=keep_local)
     storage.save("first.txt", ContentFile(b"1"))
     # On a connection that has made savepoints, a commit looks whether the write has come true.
     connection.clean_savepoints()
