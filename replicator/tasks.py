@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 from celery import shared_task
+from django.core.exceptions import ImproperlyConfigured
 
 from replicator import delivery, ledger, wake
 from replicator.conf import config
 from replicator.ledger import health, nodes
 from replicator.storage import replicated_storages
 from replicator.storage.outdated import remove_outdated
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(name="replicator.deliver", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
@@ -61,4 +65,10 @@ def prune() -> dict[str, int]:
 @shared_task(name="replicator.tidy", ignore_result=True)
 def tidy() -> dict[str, int]:
     """Remove what killed or rolled back writes left on this machine's disk, and what other nodes have replaced."""
-    return {"leftovers": sum(s.tidy() for s in replicated_storages()), "outdated": remove_outdated()}
+    leftovers = 0
+    for storage in replicated_storages():
+        try:
+            leftovers += storage.tidy()
+        except (ImproperlyConfigured, OSError) as error:  # one must not keep the others
+            log.error("storage not tidied", extra={"storage": storage.alias, "error": str(error)})  # noqa: TRY400
+    return {"leftovers": leftovers, "outdated": remove_outdated()}

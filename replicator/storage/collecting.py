@@ -20,6 +20,7 @@ from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
 from replicator.models import MediaFile
 from replicator.storage.transactions import LocalChange, on_commit
+from replicator.storage.upkeep import undo
 from replicator.waiting import Left
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Run:
         """Put back here what was written and is not recorded; all or what can be: ``tidy`` does the rest."""
         for entries in self._entries.values():
             # Without its database each of them would wait for it, and fail.
-            if not self.storage._undo(entries):
+            if not undo(self.storage, entries):
                 return
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import mimetypes
 import os
 import posixpath
@@ -17,18 +16,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files import File
 from django.core.files.storage import storages
 from django.core.files.utils import validate_file_name
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.utils._os import safe_makedirs
 from django.utils.deconstruct import deconstructible
 from django.utils.encoding import filepath_to_uri
 from django.utils.functional import cached_property
 
-from replicator import ledger, local
+from replicator import ledger
 from replicator.conf import config, nearest
-from replicator.ledger import nodes
 from replicator.ledger.database import alias as database_alias
 from replicator.local import Digest, Entry
-from replicator.storage import copies, spool
+from replicator.storage import copies, upkeep
 from replicator.storage.belonging import problem
 from replicator.storage.names import cleaned, owned
 from replicator.storage.options import check_copies, check_source, folder
@@ -36,8 +34,6 @@ from replicator.storage.reading import Reading
 from replicator.storage.transactions import LocalChange, deletes, on_commit
 from replicator.storage.urls import replica_url
 from replicator.storage.writing import WritableFile
-
-log = logging.getLogger(__name__)
 
 
 @deconstructible(path="replicator.storage.ReplicatedStorage")
@@ -239,28 +235,7 @@ class ReplicatedStorage(Reading):
     def tidy(self) -> int:
         """Undo what killed and rolled back writes left here, if it is older than ``ORPHAN_GRACE``, and release what
         may go by now; the number of both."""
-        count = 0
-        for entries in local.leftovers(self._root, config().orphan_grace):
-            if self._undo(entries):
-                count += len(entries)
-        return count + spool.tidy(self)
-
-    def _undo(self, entries: Sequence[Entry]) -> bool:
-        """Put back what the ledger names where *entries*, all of one name, wrote; False, and logged, if it fails.
-
-        False, too, while something is on its way to this disk: what *entries* keep may be needed when it has come.
-        """
-        try:
-            with ledger.hold(self.alias, entries[0].name) as row:
-                if row is not None and not nodes.hold_home(row):
-                    return False
-                wanted = None if row is None or row.deleted else Digest(row.size, row.sha256)
-                local.restore(entries, wanted, row.version if row else None)
-        except (OSError, DatabaseError) as error:  # one that waits, or needs a person, must not keep the others
-            facts = {"storage": self.alias, "file": entries[0].name, "error": str(error)}
-            log.error("local clean-up failed", extra=facts)  # noqa: TRY400  # the message says where
-            return False
-        return True
+        return upkeep.tidy(self)
 
     # Places
 
