@@ -174,6 +174,9 @@ class Embedded:
     def addresses(self) -> dict[str, str]:
         """What other processes must know to be part of this site: settings, as environment variables."""
         found = {"VAR": str(self.var), "FLOWER_URL": self.flower_url, "SHAPES": self.given.get("SHAPES") or "1"}
+        if self.given.get("STATIC_TO_HOSTS"):
+            # Whoever collects must agree with the workers.
+            found["STATIC_TO_HOSTS"] = self.given["STATIC_TO_HOSTS"]
         if self.has_broker:
             found["CELERY_BROKER_URL"] = f"redis+socket://{self.socket}"
         if self.hosts:

@@ -193,7 +193,12 @@ def hosts() -> Iterator[dict[str, Embedded]]:
 def site(hosts: dict[str, Embedded], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     names = ",".join(f"{name}={host.url}" for name, host in hosts.items())
     with RunningSite(
-        tmp_path_factory.mktemp("site"), MEDIA_HOSTS=names, S3="1", REPLICATOR_DOWN_AFTER="2", LINK_SECONDS="8"
+        tmp_path_factory.mktemp("site"),
+        MEDIA_HOSTS=names,
+        S3="1",
+        STATIC_TO_HOSTS="1",
+        REPLICATOR_DOWN_AFTER="2",
+        LINK_SECONDS="8",
     ) as site:
         yield site
 
@@ -255,6 +260,31 @@ def test_each_shape_is_seen_at_work_while_a_host_stops_and_comes_back(
     page.set_viewport_size({"width": 360, "height": 720})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.screenshot(path=tmp_path / "phone.png", full_page=True)
+
+
+def test_static_files_are_collected_to_every_host(site: RunningSite, hosts: dict[str, Embedded]) -> None:
+    """As the page says: by a command beside the running site, whose workers help or not."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "collectstatic", "--noinput", "-v0"],
+        env={**site.environment, **run_env(site), "DJANGO_SETTINGS_MODULE": "project.settings"},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    here = {f"static/{path.relative_to(site.var / 'static')}" for path in (site.var / "static").rglob("*.css")}
+    assert len(here) > 20
+    for host in hosts.values():
+        assert here == {name for name in host.files() if name.startswith("static/") and name.endswith(".css")}
+
+
+def run_env(site: RunningSite) -> dict[str, str]:
+    """What the running site has noted for others."""
+    lines = (site.var / "run.env").read_text().splitlines()
+    assert "STATIC_TO_HOSTS=1" in lines
+    return dict(line.split("=", 1) for line in lines)
 
 
 def test_what_an_s3_has_forgotten_is_sent_to_the_next_one(page: Page, site: RunningSite) -> None:
