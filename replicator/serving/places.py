@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from django.db.models import Exists, FilteredRelation, OuterRef, Q
+from django.utils.module_loading import import_string
 
 from replicator.conf import media_url
 from replicator.errors import Refused
@@ -75,6 +78,7 @@ def place_of(key: str) -> Place | None:
         return None
     root = url_path(media_url())
     found: tuple[str, ReplicatedStorage] | None = None
+    _check_protected()
     for storage in replicated_storages():
         # As targets make keys.
         prefix = url_path(storage.base_url or "/").removeprefix(root)
@@ -87,6 +91,21 @@ def place_of(key: str) -> Place | None:
     if isinstance(storage, ProtectedStorage) or not _is_name(name):
         return None
     return Place(storage, name)
+
+
+def _check_protected() -> None:
+    """Raises what is wrong with a ``ProtectedStorage`` that can't be made: its files would pass for those of the
+    storage around it."""
+    entries: Any = storages.backends
+    for alias, entry in entries.items():
+        try:
+            storages[alias]
+        except (ImproperlyConfigured, ImportError, TypeError, ValueError):
+            kind: object = None
+            with suppress(ImportError):
+                kind = import_string(entry.get("BACKEND", ""))
+            if isinstance(kind, type) and issubclass(kind, ProtectedStorage):
+                raise
 
 
 def protected_place(alias: str, name: str) -> tuple[ProtectedStorage, Place] | None:

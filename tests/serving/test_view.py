@@ -314,6 +314,27 @@ def test_a_key_belongs_to_the_storage_with_the_longest_url(site: Site, settings:
     assert site.get("media/avatars/me.png").getvalue() == b"avatar"
 
 
+def test_a_storage_that_can_not_be_made_gives_nothing_away(site: Site, settings: Any, tmp_path: Path) -> None:
+    """Its files are not those of the storage around it: one mistake in a secret must not show them to anybody."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "private": {
+            "BACKEND": "replicator.storage.ProtectedStorage",
+            "OPTIONS": {
+                "alias": "private",
+                "location": tmp_path / "private",
+                "base_url": "/media/private/",
+                "sign": "secure_link",
+                "keys": ["2026:"],
+            },
+        },
+    }
+    site.mogilefs.put_behind_back("private/me.png", b"private")
+    site.store("me.png", b"public")
+    with pytest.raises(ValueError, match="keys: for nginx"):
+        site.get("media/private/me.png")
+
+
 def test_the_next_mogilefs_is_asked_if_one_lacks_the_file_or_is_gone(site: Site, settings: Any) -> None:
     """Those of the storage, in its order."""
     entry = settings.REPLICATOR["TARGETS"]["mogilefs"]
