@@ -331,7 +331,10 @@ def test_a_source_is_left_alone_when_nobody_reads_it_to_its_end(as_node: As) -> 
         def __exit__(self, *_: object) -> None:
             left.append("a.txt")
 
-    at("media1").open = lambda file: Opened(b"whole")  # type: ignore[method-assign]
+    def opened(file: TargetFile) -> Any:
+        return Opened(b"whole")
+
+    at("media1").open = opened  # type: ignore[method-assign]
     saved(b"whole", "media1").unlink()
     put = at("new").put
 
