@@ -155,7 +155,8 @@ def _problems_of_hosts(setting: Hosts) -> Iterator[Problem]:
     hosts = getattr(settings, setting.hosts, None) or ()
     example = f'Write {setting.hosts} = ["media1", "10.0.0.2:8080"].'
     if isinstance(hosts, str):
-        yield f"{setting.hosts} is a string, not a list.", f"Write {setting.hosts} = [{_shown(hosts)!r}]."
+        each = _shown(hosts).replace(",", " ").split()
+        yield f"{setting.hosts} is a string, not a list.", f"Write {setting.hosts} = {each!r}."
     elif not isinstance(hosts, list | tuple) or not all(isinstance(host, str) for host in hosts):
         yield f"{setting.hosts} is no list of hosts.", example
     else:

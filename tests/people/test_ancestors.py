@@ -147,6 +147,8 @@ def test_hosts_and_mogilefs_go_together(dust: Any) -> None:
     ("hosts", "message", "cure"),
     [
         ("media1", "DUST_HOSTS is a string, not a list.", "DUST_HOSTS = ['media1']"),
+        ("media1, u:p@media2:80", "DUST_HOSTS is a string, not a list.", "DUST_HOSTS = ['…@media2:80']"),
+        ("media1:80,media2", "DUST_HOSTS is a string, not a list.", "DUST_HOSTS = ['media1:80', 'media2']"),
         ("http://me:secret@media1", "DUST_HOSTS is a string", "http://…@media1"),
         (3, "DUST_HOSTS is no list of hosts.", 'DUST_HOSTS = ["media1", "10.0.0.2:8080"]'),
         ([b"media1"], "DUST_HOSTS is no list of hosts.", 'DUST_HOSTS = ["media1", "10.0.0.2:8080"]'),
