@@ -72,7 +72,7 @@ class Saving:
         self.chance = chance
         self.saved: dict[Place, samples.Sample | bytes] = {}
         self.deleted: set[Place] = set()
-        #: How many saves that wait for two copies returned, or raised.
+        #: How many saves that wait for two copies returned with them, or raised.
         self.returned = self.raised = 0
         #: Saves that returned with less.
         self.short: list[Place] = []
@@ -153,9 +153,11 @@ class Saving:
         self.saved[written] = source
         self.deleted.discard(written)
         if storage.wait is not None:
-            self.returned += enough
-            self.raised += not enough
-            if enough and self.copies(written.at_root, self.digest(written)) < storage.min_copies:
+            if not enough:
+                self.raised += 1
+            elif self.copies(written.at_root, self.digest(written)) >= storage.min_copies:
+                self.returned += 1
+            else:
                 self.short.append(written)
         return written
 
