@@ -203,3 +203,16 @@ DUST_RETRY_STORAGE_BACKEND = "django_dust.backends.db"
     assert hosts[0].files() == {"media/a.txt": b"hello"}
     assert MediaFile.objects.get().name == "a.txt"
     assert conf.config().targets.keys() == {f"127.0.0.1:{host.port}" for host in hosts}
+
+
+def test_what_waits_for_a_node_is_sent_once_the_disk_is_shared(hosts: list[Embedded], settings: Any) -> None:
+    """Promise 1: also where cron is all the beat there is."""
+    before = settings.REPLICATOR
+    settings.REPLICATOR = {**before, "SHARED_MEDIA": False, "NODE": "web2"}
+    storage().save("a.txt", ContentFile(b"hello"))
+    settings.REPLICATOR = {**before, "SHARED_MEDIA": False, "NODE": "web1"}
+    process()
+    assert not hosts[0].files(), "it waits for web2"
+    settings.REPLICATOR = before
+    process()
+    assert [host.files()["media/a.txt"] for host in hosts] == [b"hello"] * 2

@@ -12,7 +12,7 @@ from django.db import connections
 from replicator import delivery, ledger
 from replicator.conf import config
 from replicator.delivery import Summary
-from replicator.ledger import database, health
+from replicator.ledger import database, health, nodes
 from replicator.management.verbs.base import number_of, size_of
 from replicator.models import Replica, TargetState
 from replicator.targets import get_target
@@ -37,6 +37,8 @@ class Command(BaseCommand):
             if answers:
                 # As it always did: what failed is tried when cron says, not when it is its turn.
                 ledger.hasten(target)
+        if not config().deliverer:
+            nodes.share()  # as the sweep does
         due = ledger.due_targets(sorted(set(targets) - health.down_targets()))
         done: dict[str, Summary] = {}
         if due:
