@@ -9,7 +9,7 @@ from django.db import Error
 
 from replicator import ledger
 from replicator.conf import config
-from replicator.delivery import spool
+from replicator.delivery.spool import Releases
 from replicator.delivery.telling import tell
 from replicator.ledger import Batch, Lease, Outcome, database
 
@@ -23,6 +23,7 @@ class Held:
         #: Ids of the replicas that are not settled yet.
         self.leases: dict[Lease, set[int]] = {}
         self._renewed = time.monotonic()
+        self._releases = Releases()
 
     def add(self, batch: Batch) -> None:
         if batch.claims:
@@ -50,12 +51,16 @@ class Held:
             if not self.leases[lease]:
                 del self.leases[lease]
             settled = [o for o in sent if o not in remaining]
+            self._releases.add(settled)
             try:
                 tell(settled)
-                spool.release(settled)
             except Error as error:
                 note_trouble(error)
         return left
+
+    def release(self, *, at_once: bool = False) -> None:
+        """Remove local files that enough targets have by what was settled; perhaps only *at_once*: at the end."""
+        self._releases.work(at_once=at_once)
 
     def renew(self) -> bool:
         """Hold on to all of it, if a third of a lease's time is over since the last time; whether it is."""

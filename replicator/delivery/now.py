@@ -75,6 +75,7 @@ class _Call:
             while True:
                 left = self.end - time.monotonic()
                 if not self.open or left <= 0:
+                    self.held.release(at_once=True)
                     return self.given_up + self.open
                 came = self._collect(min(pause, left, *self._until_hedges()))
                 pause = _SOON if came else min(pause * 1.5, _LATER, renew)
@@ -154,6 +155,7 @@ class _Call:
             if outcomes or self.unsettled:
                 self.unsettled = self.held.settle(self.unsettled + outcomes)
                 self._note_health(outcomes)
+            self.held.release()
             self.held.renew()
         return any(outcome.sent for outcome in outcomes)
 
@@ -198,6 +200,7 @@ class _Call:
                 # A host that hangs does so for long: no connection is kept for that.
                 connections.close_all()
                 pause = min(HEDGE, renew) if self.unsettled else renew
+            self.held.release(at_once=True)
         finally:
             for claim in self.hanging:
                 _count(claim.target, -1)

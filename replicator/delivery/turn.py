@@ -102,8 +102,10 @@ class Turn:
                     break
                 self._collect()
                 self._settle()
+                self.held.release()
                 self._renew()
             self._settle_the_rest()
+            self.held.release(at_once=True)
         finally:
             self.held.drop()  # what still waits in the queue
             for _ in self.threads:

@@ -131,6 +131,25 @@ def test_an_empty_file_goes_too(storage: ReplicatedStorage, media_root: Path) ->
     assert contents(storage, "folder/a.txt") == b""
 
 
+def test_a_target_that_answers_slowly_keeps_no_other_waiting(
+    make_storage: Callable[..., ReplicatedStorage], media_root: Path
+) -> None:
+    """Promise 7: what it says is asked for each file, but not while another target has a backlog."""
+    storage = make_storage({"BATCH_SIZE": 10}, keep_local=False)
+    for number in range(200):
+        save(storage, b"hello", f"{number}.txt")
+    deliver("media1")
+    memory("media1").lag = 0.2
+    begun = time.monotonic()
+    deliver("media2")
+    # Asked after each batch: 8 seconds.
+    assert time.monotonic() - begun < 5
+    assert not Replica.objects.backlog().exists()
+    memory("media1").lag = 0
+    assert storage.tidy() > 100
+    assert everything(media_root) == GONE
+
+
 def test_many_files_go_together(storage: ReplicatedStorage, media_root: Path) -> None:
     """In a few statements, whatever their number: a backlog is drained at its usual pace."""
     for number in range(40):
