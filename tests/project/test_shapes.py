@@ -228,6 +228,7 @@ def test_each_shape_is_seen_at_work_while_a_host_stops_and_comes_back(
     expect(page.locator("#careful .files")).to_contain_text(re.compile(r"took \d+ ms; [23] of 3 copies"))
     expect_status(page.locator("#assets"), second="synced")
 
+    page.reload()  # for a link that has just been made
     good, changed = page.locator("#private dd a").all()
     assert answer(good, site).status_code == 200
     assert answer(changed, site).status_code == 403
