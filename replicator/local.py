@@ -25,11 +25,13 @@ from django.core.files import File
 
 JOURNAL = ".replicator"
 PREFIX = ".replicator-"
+#: Of a file that is here while a target is asked for it: without the dot, since many servers show no names with one.
+ASKING = "replicator-asks-"
 
 
 def is_ours(name: str) -> bool:
-    """Whether some segment of *name* is of the kind that only this module makes."""
-    return any(part == JOURNAL or part.startswith(PREFIX) for part in name.split("/"))
+    """Whether some segment of *name* is of the kind that only storages make for themselves."""
+    return any(part == JOURNAL or part.startswith((PREFIX, ASKING)) for part in name.split("/"))
 
 
 def kept(place: str, version: UUID) -> str:

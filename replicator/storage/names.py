@@ -31,7 +31,9 @@ def cleaned(storage: FileSystemStorage, name: str) -> str:
     except Refused as error:
         raise SuspiciousFileOperation(str(error)) from error
     if local.is_ours(relative):
-        raise SuspiciousFileOperation(f"{name!r}: names that begin with {local.PREFIX!r} are the storage's own")
+        raise SuspiciousFileOperation(
+            f"{name!r}: names that begin with {local.PREFIX!r} or {local.ASKING!r} are the storage's own"
+        )
     if len(os.fsencode(relative)) > LONGEST_NAME:
         raise SuspiciousFileOperation(f"a name of more than {LONGEST_NAME} bytes: {relative[:60]!r}…")
     try:

@@ -159,8 +159,7 @@ def _held_elsewhere(storage: ReplicatedStorage, held: Sequence[_Held], seconds: 
 
 def _ask_whether_it_shows(target: Target, alias: str, prefix: str, root: str) -> None:
     """Note whether *target* knows a file that was put here just now, and nobody sent."""
-    # No name of ours that begins with a dot: many servers show none of those.
-    name = f"replicator-{uuid4().hex}.tmp"
+    name = f"{local.ASKING}{uuid4().hex}"
     place = Path(root, name)
     place.touch()
     try:

@@ -180,7 +180,8 @@ def test_an_empty_name_is_refused(storage: ReplicatedStorage) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [".replicator", ".replicator/x", ".replicator-x.new", "a/.replicator-x", "a/.replicator/b"]
+    "name",
+    [".replicator", ".replicator/x", ".replicator-x.new", "a/.replicator-x", "a/.replicator/b", "replicator-asks-x"],
 )
 def test_the_storages_own_names_are_refused(storage: ReplicatedStorage, name: str) -> None:
     for call in (lambda: storage.save(name, ContentFile(b"1")), lambda: storage.delete(name)):

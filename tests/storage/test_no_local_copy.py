@@ -1011,7 +1011,8 @@ def test_tidy_looks_only_into_its_own_folders(
     assert isinstance(outer, ReplicatedStorage)
     inner.save("a.txt", ContentFile(b"1"))
     outer.save("b.txt", ContentFile(b"1"))
-    (media_root / ".replicator-x").write_bytes(b"")
+    for name in (".replicator-x", "replicator-asks-x"):
+        (media_root / name).write_bytes(b"")
     assert list(spool._names(outer)) == ["b.txt"]
     assert (media_root / "avatars/a.txt").exists()
 
