@@ -15,8 +15,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
-from weakref import WeakKeyDictionary
+from uuid import UUID
 
 from django.db.models import F
 
@@ -29,9 +28,9 @@ from replicator.local import Digest
 from replicator.models import MediaFile, Replica
 from replicator.storage.asking import HERE, Question, answers
 from replicator.storage.belonging import nested
+from replicator.storage.showing import shown_by
 from replicator.targets import get_target
 from replicator.targets.base import Target, TargetFile, url_path
-from replicator.targets.webdav import WebDAVTarget
 
 if TYPE_CHECKING:
     from replicator.storage.replicated import ReplicatedStorage
@@ -49,9 +48,6 @@ _HASHING = 2
 
 #: What a file is known by from one look to the next.
 _Identity = tuple[int, int, int, int]
-
-#: Folders here, and whether the target shows what is in them.
-_shown: WeakKeyDictionary[Target, dict[str, bool]] = WeakKeyDictionary()
 #: Target, name, and the size of what is there; None: nothing is.
 _Lacking = tuple[str, str, int | None]
 
@@ -132,43 +128,14 @@ def _held(storage: ReplicatedStorage, names: Sequence[str]) -> list[_Held]:
 
 
 def _held_elsewhere(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float) -> list[_Held]:
-    """Those of *held* that enough targets have, and that none of these shows from here.
-
-    The settings do not tell whether a media host is this machine, serving this folder, or gets from here what it
-    lacks. Then its copy is the file here.
-    """
-    root, prefix = os.fspath(storage.location), url_path(storage.base_url or "/")
-    targets = {alias: get_target(alias) for file in held for alias in file.targets}
-    # Of other kinds it is known where they keep files.
-    asked = {alias: target for alias, target in targets.items() if isinstance(target, WebDAVTarget)}
-    questions: dict[str, list[Question]] = {
-        alias: [(alias, partial(_ask_whether_it_shows, target, storage.alias, prefix, root))]
-        for alias, target in asked.items()
-        if root not in _shown.get(target, ())
-    }
-    for _ in answers(questions, dict.fromkeys(questions, 1), seconds):
-        pass
-    shows = {alias: _shown.get(target, {}).get(root) for alias, target in asked.items()}
+    """Those of *held* that enough targets have, and that none of these shows from here."""
+    shows = shown_by({alias for file in held for alias in file.targets}, storage, seconds)
     found = [
-        replace(file, targets=[alias for alias in file.targets if shows.get(alias, False) is False])
+        replace(file, targets=[alias for alias in file.targets if shows[alias] is False])
         for file in held
-        if not any(shows.get(alias) for alias in file.targets)
+        if not any(shows[alias] for alias in file.targets)
     ]
     return [file for file in found if len(file.targets) >= storage.min_copies]
-
-
-def _ask_whether_it_shows(target: Target, alias: str, prefix: str, root: str) -> None:
-    """Note whether *target* knows a file that was put here just now, and nobody sent."""
-    name = f"{local.ASKING}{uuid4().hex}"
-    place = Path(root, name)
-    place.touch()
-    try:
-        shows = target.stat(TargetFile(alias, name, prefix=prefix)) is not None
-    finally:
-        place.unlink(missing_ok=True)
-    if shows:
-        log.error("target shows files of this disk: they stay", extra={"target": target.alias, "storage": alias})
-    _shown.setdefault(target, {})[root] = shows
 
 
 def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float) -> dict[str, _Identity]:
