@@ -13,6 +13,7 @@ from replicator import delivery, ledger, wake
 from replicator.conf import config
 from replicator.ledger import health, nodes
 from replicator.storage import replicated_storages
+from replicator.storage.linked import linked_targets
 from replicator.storage.outdated import remove_outdated
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,8 @@ def check_in() -> None:
 
 @shared_task(name="replicator.probe", ignore_result=True)
 def probe() -> dict[str, bool]:
-    """Try the targets that are down or have just failed; whether each answers."""
-    return delivery.probe(*sorted(health.suspects() & config().targets.keys()))
+    """Try the targets that are down or have just failed, and those that links lead to; whether each answers."""
+    return delivery.probe(*sorted((health.suspects() | linked_targets()) & config().targets.keys()))
 
 
 @shared_task(name="replicator.prune", ignore_result=True)

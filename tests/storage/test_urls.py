@@ -21,7 +21,7 @@ from django.db import connection, models, transaction
 from django.template import Context, Template
 from django.test.utils import CaptureQueriesContext
 
-from replicator import delivery, ledger
+from replicator import delivery, ledger, tasks
 from replicator.errors import Refused
 from replicator.ledger import health
 from replicator.models import MediaFile, Replica
@@ -195,6 +195,31 @@ def test_a_host_that_is_down_serves_nothing(storage: ReplicatedStorage) -> None:
     for alias in ALIASES:
         health.mark_down(alias, "no answer")
     assert storage.url("a.txt") == "/media/a.txt"
+
+
+def test_a_host_that_dies_while_nothing_is_sent_is_found_out(
+    settings: Any, make_storage: Callable[..., ReplicatedStorage]
+) -> None:
+    """Nobody delivers there, so that nothing fails: links must not go on leading to it. One without links is left
+    alone."""
+    with Embedded() as alive, Embedded() as dies, Embedded() as quiet:
+        hosts = {"alive": alive, "dies": dies, "quiet": quiet}
+        targets = {alias: {"BACKEND": WEBDAV, "OPTIONS": {"url": host.url}} for alias, host in hosts.items()}
+        for alias in ("alive", "dies"):
+            targets[alias]["OPTIONS"]["public_url"] = hosts[alias].url
+        storage = make_storage({"TARGETS": targets, "DOWN_AFTER": 3}, serve_from="replicas")
+        names = [f"{n}.txt" for n in range(9)]
+        save(storage, *names)
+        there = [name for name in names if storage.url(name).startswith(dies.url)]
+        assert there
+        dies.kill()
+        assert tasks.probe() == tasks.probe() == {"alive": True, "dies": False}
+        assert all(storage.url(name).startswith(dies.url) for name in there), "three in a row are not one"
+        tasks.probe()
+        assert all(storage.url(name).startswith(alive.url) for name in names)
+        dies.start()
+        tasks.probe()
+        assert [name for name in names if storage.url(name).startswith(dies.url)] == there
 
 
 def test_a_host_that_is_behind_does_not_serve(make_storage: Callable[..., ReplicatedStorage]) -> None:
