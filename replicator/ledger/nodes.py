@@ -62,14 +62,19 @@ def known() -> list[str]:
 def is_gone(node: str) -> bool:
     """Whether *node*'s workers have given no sign for ``NODE_GONE_AFTER``, if they ever did.
 
-    One that never had any is gone when work has waited for it for so long.
+    One that never had any is gone when work has waited for it for so long, or was tried in vain by whoever is there.
     """
     state = _states().filter(node=node).first()
     if state is not None:
         return _is_old(state)
     long_ago = timezone.now() - timedelta(seconds=config().node_gone_after)
-    waiting = Replica.objects.using(database.alias()).of(node).due(long_ago)
-    return any(waiting.at(target).exists() for target in config().targets)
+    waiting = Replica.objects.using(database.alias()).of(node)
+    for target in config().targets:
+        # What was tried waits for another try, and so is due last.
+        last = waiting.pending().at(target).order_by("-due_at").values_list("attempts", flat=True).first()
+        if last or waiting.due(long_ago).at(target).exists():
+            return True
+    return False
 
 
 def share(*, batch: int = 10_000) -> int:

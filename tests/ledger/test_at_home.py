@@ -396,6 +396,7 @@ def test_a_tombstone_stays_until_every_node_has_removed_the_file(as_node: As) ->
 
 def test_a_delete_that_fails_is_tried_by_its_own_node(as_node: As) -> None:
     """It could be any: but then each delete would wake all."""
+    nodes.note_seen("web1")
     write("a.txt", "media1", deleted=True)
     deliver("a.txt", "media1", Unavailable("503"))
     set_row("a.txt", due_at=ago(seconds=1))

@@ -56,6 +56,11 @@ def test_a_node_that_never_had_workers_is_gone_when_work_has_waited_for_so_long(
     set_row("a.txt", due_at=ago(seconds=301))
     assert nodes.is_gone("web2")
     assert not nodes.is_gone("web4"), "nothing waits for it"
+    # Others have tried: that it waits for another try does not bring the node back.
+    batch = ledger.claim(TARGET, 1)
+    ledger.settle(batch.lease, [Outcome(batch.claims[0], LocalMissing("only the node web2 had it"))])
+    assert row("a.txt").due_at > timezone.now()
+    assert nodes.is_gone("web2")
     # At a target that the settings do not name nothing is delivered anyway.
     set_row("a.txt", target="retired")
     assert not nodes.is_gone("web2")
