@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -218,6 +219,7 @@ class AtTarget:
 
     @contextmanager
     def open(self, start: int = 0, stop: int | None = None) -> Iterator[Reader]:
+        whole = not start and stop is None
         with self._reading(), self._target.open(self._file) as reader:
             # The contract of targets knows no parts.
             while start:
@@ -225,7 +227,7 @@ class AtTarget:
                 if not data:
                     raise Unavailable(f"{self._target.alias} has another version of it")
                 start -= len(data)
-            yield reader
+            yield _Checked(reader, self._record) if whole else reader
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -234,3 +236,24 @@ class AtTarget:
             yield
         except (DeliveryError, FileNotFoundError) as error:
             raise NoCopy(f"{self._target.alias}: {error}") from error
+
+
+class _Checked:
+    """All of a copy. Its last piece is given only if all of them are the version's: the ledger knows what was sent
+    there, not what a person has done to it since."""
+
+    def __init__(self, reader: Reader, record: Record) -> None:
+        self._reader = reader
+        self._record = record
+        self._left = record.size
+        self._sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._reader.read(min(size, self._left) if size >= 0 else self._left)
+        self._left -= len(data)
+        self._sha256.update(data)
+        if not self._left:
+            is_it = self._record.sha256 in ("", self._sha256.hexdigest())
+            if not is_it or self._reader.read(1):
+                raise Unavailable("it has another version")
+        return data

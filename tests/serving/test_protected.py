@@ -339,6 +339,20 @@ def test_a_copy_of_another_length_makes_no_complete_answer(private: Private) -> 
         answer.getvalue()
 
 
+@pytest.mark.parametrize("size", [5, len(LARGE)])
+@pytest.mark.parametrize("change", [lambda data: data[:-1] + b"!", lambda data: data + b"!"])
+def test_another_copy_makes_no_complete_answer(private: Private, size: int, change: Callable[[bytes], bytes]) -> None:
+    """Somebody changed it behind our back: the last bytes of another version are given to nobody."""
+    private.save("a.txt", LARGE[:size])
+    delivery.deliver("media1")
+    Path(private.storage.path("a.txt")).unlink()
+    link = private.storage.url("a.txt")
+    assert private.get(link).getvalue() == LARGE[:size]
+    private.target("media1").files["private/a.txt"] = change(LARGE[:size])
+    with pytest.raises(Unavailable, match="media1: it has another version"):
+        private.get(link).getvalue()
+
+
 # The server in front.
 
 
