@@ -223,9 +223,14 @@ def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, _Identit
             # committed, and its traces are going.
             under_way = any(entry.version != version for entry in entries.get(name, ()))
             if not under_way and _identity(storage.path(name)) == identity:
-                with suppress(FileNotFoundError):
+                try:
                     Path(storage.path(name)).unlink()
                     count += 1
+                except FileNotFoundError:
+                    pass
+                except OSError as error:  # one folder that this user may not write to must not keep the others
+                    facts = {"storage": storage.alias, "file": name, "error": error.strerror}
+                    log.error("local file can't be removed", extra=facts)  # noqa: TRY400  # the message says where
     return count
 
 

@@ -150,6 +150,26 @@ def test_a_target_that_answers_slowly_keeps_no_other_waiting(
     assert everything(media_root) == GONE
 
 
+def test_one_that_can_not_be_removed_keeps_no_other(
+    storage: ReplicatedStorage, media_root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a folder that the worker's user may not write to."""
+    for name in ("a.txt", "b.txt", "c.txt"):
+        save(storage, b"hello", name)
+    unlink = Path.unlink
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.name == "b.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    deliver()
+    assert everything(media_root) == {"b.txt": b"hello"}
+    assert storage.tidy() == 0
+    assert "local file can't be removed" in [record.message for record in caplog.records]
+
+
 def test_many_files_go_together(storage: ReplicatedStorage, media_root: Path) -> None:
     """In a few statements, whatever their number: a backlog is drained at its usual pace."""
     for number in range(40):
