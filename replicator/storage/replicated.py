@@ -203,7 +203,9 @@ class ReplicatedStorage(Reading):
         name = owned(self, name)
         self._check_belonging()
         place = Path(self.path(name))
-        if place.is_dir() and not place.is_symlink():
+        is_folder = place.is_dir() and not place.is_symlink()
+        # Of a file that has gone from here, or is another node's, the name may be a folder's by now.
+        if is_folder and not (self._may_be_old and ledger.is_recorded(self.alias, name)):
             place.rmdir()
             return
         entry = Entry(self._root, name, uuid4())
@@ -211,7 +213,8 @@ class ReplicatedStorage(Reading):
         write = ledger.Write(self.alias, name, deleted=True, version=entry.version)
         with transaction.atomic(using=database_alias(), savepoint=False):
             ledger.record(write, self.targets)
-            entry.keep_old()
+            if not is_folder:
+                entry.keep_old()
             on_commit(LocalChange(self.alias, entry, delete=True), self.targets)
 
     def _open(self, name: str, mode: str = "rb") -> File[Any]:

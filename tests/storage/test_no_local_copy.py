@@ -480,6 +480,27 @@ def test_it_stays_if_a_media_host_serves_this_very_folder(
     assert contents(storage, "folder/a.txt") == b"hello"
 
 
+def test_a_file_whose_name_is_that_of_a_folder_is_deleted(storage: ReplicatedStorage, media_root: Path) -> None:
+    """Promise 2: a bucket holds both, "a" and "a/b.txt"; here there is but the folder."""
+    save(storage, b"1", "a")
+    deliver()
+    save(storage, b"2", "a/b.txt")
+    deliver()
+    storage.delete("a")
+    deliver()
+    assert memory("media1").files == memory("media2").files == {"media/a/b.txt": b"2"}
+    assert not storage.exists("a")
+    with pytest.raises(FileNotFoundError):
+        storage.open("a")
+    assert contents(storage, "a/b.txt") == b"2"
+    storage.delete("a/b.txt")
+    deliver()
+    tidy_at_once(storage)
+    assert everything(media_root) == GONE
+    storage.delete("a")
+    assert not (media_root / "a").exists()
+
+
 def test_it_stays_if_it_is_a_link(storage: ReplicatedStorage, tmp_path: Path) -> None:
     """Promise 6: a person's."""
     place = save(storage, b"hello")
