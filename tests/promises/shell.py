@@ -359,6 +359,18 @@ def _die_before(owner: Any, name: str) -> None:
     setattr(owner, name, lambda *_, **__: _die())
 
 
+def _die_after_removing() -> None:
+    original = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        original(path, missing_ok=missing_ok)
+        # Not what a media host was asked for.
+        if not local.is_ours(path.name):
+            _die()
+
+    Path.unlink = unlink  # type: ignore[method-assign]
+
+
 #: Where a process can be killed.
 FAULTS: dict[str, Callable[[], None]] = {
     "after staging": lambda: _die_after(local.Entry, "stage"),
@@ -370,7 +382,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "after PUT, before settle": lambda: _die_before(ledger, "settle"),
     "after settle, before a release": lambda: _die_before(spool, "release"),
     "after a stat, before a release": lambda: _die_before(spool, "_remove"),
-    "in a release": lambda: _die_after(Path, "unlink"),
+    "in a release": lambda: _die_after_removing(),
 }
 
 
