@@ -188,6 +188,8 @@ class _Call:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter is ending: their leases end
             _leaving.remove(thread)
+            for claim in self.hanging:
+                _count(claim.target, -1)
             log.warning("nobody to settle what is on its way", extra={"files": len(self.in_hand)})
 
     def _settle_the_rest(self) -> None:

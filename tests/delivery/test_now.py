@@ -345,6 +345,28 @@ def test_where_no_thread_can_be_started_nothing_is_claimed_for_long(
     assert delivery.deliver("media1").put == 1
 
 
+def test_where_nobody_can_settle_the_rest_the_target_is_asked_again(
+    make: Callable[..., list[MemoryTarget]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hung is not counted for ever: after a few of these the target would get no file of this process."""
+    first, *_ = make()
+    release = hang(first)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.daemon and thread._target.__name__ == "_settle_the_rest":  # type: ignore[attr-defined]
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            deliver_now([save()])
+        assert now._hanging.total() == 0
+    finally:
+        release.set()
+
+
 def test_threads_are_kept_for_the_next_and_end_when_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """To start one takes longer than to send a small file."""
     monkeypatch.setattr(threads, "_KEEP", 0.2)
