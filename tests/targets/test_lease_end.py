@@ -54,6 +54,7 @@ def _requests(
         sha256,
         "",
         "",
+        "",
         0,
         timezone.now(),
         False,
