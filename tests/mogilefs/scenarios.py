@@ -138,7 +138,7 @@ def _restarted(replay: Replay) -> bool:
         _ended(sock)
         try:
             sock.sendall(b"noop\r\n")
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):  # as the kernel was quicker with one or the other
             return True
         return False
 
