@@ -70,8 +70,7 @@ SHAPES = (
         "Links to media hosts",
         'serve_from="replicas"',
         "A link leads to a media host that holds the file and is up; until there is one, to this site.",
-        "Stop the host that a link names, and save once more, so that it is missed: once it is marked down, the link "
-        "is another's.",
+        "Stop the host that a link names: once it is marked down, within half a minute, the link is another's.",
     ),
     Shape(
         "bucket",
