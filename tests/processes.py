@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,12 +20,18 @@ import pytest
 RUNNING_AS_ROOT = os.geteuid() == 0
 
 
+#: Of its own: tests may seed the other one.
+_chance = random.SystemRandom()
+
+
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody listened on a moment ago; below those that the kernel gives to outgoing connections, one of
+    which could take it before a server does."""
+    while True:
+        port = _chance.randrange(20_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def need(package: str, *candidates: str) -> str:
