@@ -72,17 +72,15 @@ class Config:
         return "" if self.shared_media else self.node
 
     @cached_property
-    def home(self) -> frozenset[str]:
-        """Aliases of the targets that are this node's own media root: a file that is saved here is there."""
-        if self.shared_media:
-            return frozenset()
-        return frozenset(alias for alias, target in self.targets.items() if target.options.get("node") == self.node)
-
-    @cached_property
     def homes(self) -> Mapping[str, str]:
         """Target → the node whose media root it is, of those that are one."""
         named = {alias: target.options.get("node") for alias, target in self.targets.items()}
         return {} if self.shared_media else {alias: node for alias, node in named.items() if node}
+
+    @cached_property
+    def home(self) -> frozenset[str]:
+        """Aliases of the targets that are this node's own media root: a file that is saved here is there."""
+        return frozenset(alias for alias, node in self.homes.items() if node == self.node)
 
 
 #: A century: what is said of larger ones is that no date can be that far.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -65,6 +65,10 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
         now = now or timezone.now()
         free = Q(lease=None) | Q(lease_until__lte=now)
         return self.pending().filter(free, due_at__lte=now)
+
+    def current(self) -> ReplicaQuerySet:
+        """Of living files, at targets that are known to hold them as they are now."""
+        return self.filter(status=Replica.Status.SYNCED, version=F("file__version"), file__deleted=False)
 
     def backlog(self) -> ReplicaQuerySet:
         """Not synced, whatever the reason."""

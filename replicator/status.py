@@ -155,7 +155,7 @@ def nodes() -> list[NodeStatus]:
 def _nowhere(node: str) -> tuple[int, str]:
     """Files that wait for *node* and that no target has, and one of them."""
     replicas = Replica.objects.using(database.alias())
-    held = replicas.filter(file=OuterRef("file"), status=Replica.Status.SYNCED, version=OuterRef("file__version"))
+    held = replicas.current().filter(file=OuterRef("file"))
     open_work = replicas.backlog().of(node).filter(file__deleted=False).filter(~Exists(held))
     example = open_work.select_related("file").order_by("pk").first()
     return open_work.values("file").distinct().count(), str(example.file) if example else ""

@@ -164,8 +164,8 @@ def _as_claim(lease: Lease, version: UUID | None, doubt: bool, *facts: Any) -> C
 def sources(claims: Sequence[Claim]) -> dict[int, list[str]]:
     """Targets that are up and hold what *claims* are to send, by the claims' ids; without those that none has."""
     usable = config().targets.keys() - health.down_targets()
-    holding = Replica.objects.using(database.alias()).filter(file__in={claim.file_id for claim in claims})
-    holding = holding.filter(status=Status.SYNCED, version=F("file__version"), file__deleted=False)
+    replicas = Replica.objects.using(database.alias())
+    holding = replicas.current().filter(file__in={claim.file_id for claim in claims})
     found: dict[tuple[int, UUID], list[str]] = {}
     for file, version, target in holding.order_by("target").values_list("file_id", "version", "target"):
         if target in usable and version is not None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.core.files.storage import storages
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from replicator.ledger.database import alias as database_alias
 from replicator.models import Replica, TargetState
@@ -32,14 +32,8 @@ def holders_of_each(alias: str, names: Collection[str]) -> Mapping[str, Sequence
 
 def _confirmed(alias: str, **names: Any) -> QuerySet[Replica]:
     down = TargetState.objects.filter(target=OuterRef("target"), state=TargetState.State.DOWN)
-    return Replica.objects.using(database_alias()).filter(
-        ~Exists(down),
-        file__storage=alias,
-        file__deleted=False,
-        status=Replica.Status.SYNCED,
-        version=F("file__version"),
-        **names,
-    )
+    replicas = Replica.objects.using(database_alias())
+    return replicas.current().filter(~Exists(down), file__storage=alias, **names)
 
 
 def _targets(alias: str) -> Sequence[str]:

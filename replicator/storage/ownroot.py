@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from replicator import local
 from replicator.errors import DeliveryError
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
@@ -22,7 +23,7 @@ def mistakes(alias: str) -> Iterator[str]:
 
 
 def _mistake(alias: str, storage: ReplicatedStorage) -> str:
-    name, data = f"replicator-probe-{uuid4().hex}", uuid4().bytes
+    name, data = f"{local.ASKING}{uuid4().hex}", uuid4().bytes
     place = Path(storage.path(name))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import F
-
 from replicator import local
 from replicator.conf import config
 from replicator.ledger import health
@@ -102,14 +100,8 @@ def _release(storage: ReplicatedStorage, names: Sequence[str], seconds: float) -
 
 def _held(storage: ReplicatedStorage, names: Sequence[str]) -> list[_Held]:
     """Those of *names* that enough targets have, as far as the ledger knows."""
-    rows = Replica.objects.using(database_alias()).filter(
-        file__storage=storage.alias,
-        file__name__in=names,
-        file__deleted=False,
-        target__in=storage.targets,
-        status=Replica.Status.SYNCED,
-        version=F("file__version"),
-    )
+    replicas = Replica.objects.using(database_alias())
+    rows = replicas.current().filter(file__storage=storage.alias, file__name__in=names, target__in=storage.targets)
     # Of what has no hash, nobody could say whether it is what targets have.
     rows = rows.exclude(file__sha256="")
     columns = (*("version", "size", "sha256", "updated_at"),)
