@@ -1,4 +1,4 @@
-"""The tables: what should be true of each file, and what is known of each target.
+"""The ledger's tables: what should be true of each file, and what is known of each target.
 
 ``replicator.ledger`` is the only module that writes them.
 """
