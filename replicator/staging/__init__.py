@@ -1,0 +1,1 @@
+"""Copying a live site's media to a staging site."""
