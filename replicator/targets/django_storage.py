@@ -166,7 +166,8 @@ class StorageTarget(Target):
         if isinstance(storage, FileSystemStorage):
             return Folder(storage)
         # boto takes a quarter of a second and 30 MB to import, and is there only if the project has such a storage.
-        from replicator.targets.s3bucket import Bucket, Times
+        from replicator.targets.s3bucket import Bucket
+        from replicator.targets.s3requests import Times
 
         return Bucket(lambda: fresh(self.storage), Times(*self._times), connections=self.concurrency)
 

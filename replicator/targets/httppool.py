@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from time import monotonic
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from replicator.targets.base import Content
 from replicator.targets.http import Connection
@@ -64,6 +64,10 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = {"http": 80, "https": 443}.get(self.scheme)
         return host if self.port == usual else f"{host}:{self.port}"
+
+    def place(self, path: str) -> str:
+        """Host and *path* (percent-encoded): equal for what is one place, also by http and by https."""
+        return f"//{self.netloc}{unquote(path)}"
 
     def connect(self, connect_timeout: float, timeout: float) -> Connection:
         """A new connection. Raises ``NotConnected``."""

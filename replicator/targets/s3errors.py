@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -30,6 +32,10 @@ _RIGHTS = (
 )
 _KEYS = "see the storage's access_key and secret_key, or where else boto finds credentials"
 _PLACE = "see the storage's bucket_name, region_name and endpoint_url"
+_READING = (
+    "allow s3:GetObject on the bucket's files, and s3:ListBucket on the bucket: without that, S3 says the same of "
+    "each file that is missing"
+)
 _PARAMETERS = "see the storage's object_parameters and default_acl"
 #: What to change, by the code of S3's error; by the status, where there is no such code (answers to HEAD have none).
 CURES = {
@@ -60,6 +66,8 @@ CURES = {
     "413": "the file is larger than it, or a proxy before it, takes",
     "501": f"it does not know something that was asked: {_PARAMETERS}",
 }
+#: Of who only reads.
+READ_CURES = {**CURES, "AccessDenied": _READING, "403": _READING}
 #: 4xx that only time cures, or a new attempt.
 PASSING_CODES = {
     "BandwidthLimitExceeded": "too many requests",
@@ -92,13 +100,15 @@ def code_of(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def failure(what: str, where: str, error: Exception, *, doubt: bool = False) -> TargetError:
+def failure(
+    what: str, where: str, error: Exception, *, doubt: bool = False, cures: Mapping[str, str] = CURES
+) -> TargetError:
     """The error that boto's *error* is. *what* and *where* (host and port) are shown; its own text is not.
 
-    *doubt*: the request could take effect later, if it arrived.
+    *doubt*: the request could take effect later, if it arrived. *cures*: as ``CURES``.
     """
     if isinstance(error, ClientError):
-        return _answered(what, error, doubt=doubt)
+        return _answered(what, error, doubt=doubt, cures=cures)
     if isinstance(error, NoCredentialsError):
         # An instance's role may be out of reach for a moment: time may cure it.
         return Unavailable(f"{what}: boto finds no credentials: {_KEYS}")
@@ -118,6 +128,8 @@ def failure(what: str, where: str, error: Exception, *, doubt: bool = False) -> 
         return Unavailable(f"{what}: {where} did not answer in time", doubt=doubt)
     if isinstance(error, HTTPClientError | IncompleteReadError):
         return Unavailable(f"{what}: the connection to {where} was lost", doubt=doubt)
+    if isinstance(error, FlexibleChecksumError):
+        return Corrupt(f"{what}: other bytes came than {where} says it has")
     if isinstance(error, BotoCoreError):
         # Before anything was sent: credentials that can't be renewed, a profile that is not there.
         return Unavailable(f"{what}: {type(error).__name__} from boto")
@@ -126,7 +138,7 @@ def failure(what: str, where: str, error: Exception, *, doubt: bool = False) -> 
     return Unavailable(f"{what}: {type(error).__name__}", doubt=doubt)
 
 
-def _answered(what: str, error: ClientError, *, doubt: bool) -> TargetError:
+def _answered(what: str, error: ClientError, *, doubt: bool, cures: Mapping[str, str]) -> TargetError:
     metadata = error.response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
     code = code_of(error)
@@ -137,7 +149,7 @@ def _answered(what: str, error: ClientError, *, doubt: bool) -> TargetError:
     if code in PASSING_CODES:
         message = f"{message}: {PASSING_CODES[code]}"
     elif (status < 500 and status not in PASSING) or status == 501:
-        cure = CURES.get(code) or CURES.get(str(status), _PARAMETERS)
+        cure = cures.get(code) or cures.get(str(status), _PARAMETERS)
         return Refused(f"{message}: {cure}", status=status)
     return Unavailable(
         message,

@@ -1,7 +1,8 @@
-"""What is sent to S3: the bytes of a content as boto reads them, and whether those are what arrived."""
+"""The bytes that S3 is sent, as boto reads them, and what its answers prove of those that it has."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import re
@@ -104,3 +105,12 @@ def md5_of(answer: Mapping[str, Any]) -> str:
     ):
         return ""
     return found[1]
+
+
+def checksums_of(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Those of the whole content that an answer to HEAD or GET tells: name as in ``hashlib`` → lower-case hex."""
+    checksums = {"md5": md5_of(answer)}
+    # Of parts it is a checksum of their checksums, and ends with their number.
+    if (sha256 := answer.get("ChecksumSHA256", "")) and "-" not in sha256:
+        checksums["sha256"] = base64.b64decode(sha256).hex()
+    return {kind: checksum for kind, checksum in checksums.items() if checksum}

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
-from urllib.parse import unquote
 
 from django.core.checks import CheckMessage
 
@@ -132,9 +131,7 @@ class WebDAVTarget(Target):
 
     def addresses(self, file: TargetFile) -> set[str]:
         client = self._options.client()
-        if client is None:
-            return set()
-        return {f"{client.origin.scheme}://{client.origin.netloc}{unquote(self._server.path_of(file))}"}
+        return {client.origin.place(self._server.path_of(file))} if client else set()
 
     def probe(self) -> None:
         """Return if it answers, within 3 seconds, and lets us in."""
