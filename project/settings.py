@@ -190,6 +190,16 @@ def _storage(alias: str, backend: str, targets: list[str]) -> dict[str, Any]:
     return {"BACKEND": backend, "OPTIONS": options}
 
 
+def _bucket(variables: str) -> dict[str, Any]:
+    """The bucket that the variables name which begin so."""
+    options = {"bucket_name": env.str(f"{variables}BUCKET")}
+    options["region_name"] = env.str(f"{variables}REGION", default="us-east-1")
+    for option in ("endpoint_url", "access_key", "secret_key"):
+        if text := env.str(f"{variables}{option.upper()}", default=""):
+            options[option] = text
+    return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+
+
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "replicator.storage.ReplicatedStorage",
@@ -246,14 +256,28 @@ if SHAPES:
     # S3_BUCKET: a bucket that is one more target, for the files of one storage. ``make run S3=1`` starts an S3 and
     # writes this itself. Unset: none. S3_ENDPOINT_URL: where, if not at Amazon; S3_REGION; S3_ACCESS_KEY and
     # S3_SECRET_KEY, unless boto finds credentials by itself.
-    if _bucket := env.str("S3_BUCKET", default=""):
-        _options = {"bucket_name": _bucket, "region_name": env.str("S3_REGION", default="us-east-1")}
-        for _name in ("endpoint_url", "access_key", "secret_key"):
-            if _text := env.str(f"S3_{_name.upper()}", default=""):
-                _options[_name] = _text
-        STORAGES["s3-bucket"] = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": _options}
+    if env.str("S3_BUCKET", default=""):
+        STORAGES["s3-bucket"] = _bucket("S3_")
         _add_target("s3", "S3_BUCKET", "django_storage.StorageTarget", {"storage": "s3-bucket"})
         _private("bucket", "s3", querystring_expire=_link_seconds, sign="target")
+
+# One of these says where the live site's media are read from, and that this is its staging site, which they may be
+# copied to. Unset: it is none. STAGING_S3_BUCKET: a bucket; STAGING_S3_ENDPOINT_URL and so on: as for S3_BUCKET, with
+# keys that may read and list, and nothing else. STAGING_URL: what the names follow: https://www.example.com/media/.
+# STAGING_FOLDER: a folder.
+_live: dict[str, dict[str, Any]] = {}
+if env.str("STAGING_S3_BUCKET", default=""):
+    _live["STAGING_S3_BUCKET"] = _bucket("STAGING_S3_")
+if _url := env.str("STAGING_URL", default=""):
+    _live["STAGING_URL"] = {"BACKEND": "replicator.storage.HTTPStorage", "OPTIONS": {"base_url": _url}}
+if _folder := env.str("STAGING_FOLDER", default=""):
+    _options = {"location": Path(_folder).resolve()}
+    _live["STAGING_FOLDER"] = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": _options}
+if len(_live) > 1:
+    raise ImproperlyConfigured(f"A staging site has one live site: of {' and '.join(_live)}, write one only.")
+if _live:
+    (STORAGES["live"],) = _live.values()
+    REPLICATOR["STAGING"] = {"SOURCE": "live"}
 
 # REPLICATOR_NODE: this machine's name in the ledger; the host name unless given.
 if env.str("REPLICATOR_NODE", default=""):

@@ -44,7 +44,10 @@ PORTS = (
     "S3_PORT",
 )
 #: What the shell says about another site.
-FOREIGN = ("REPLICATOR_", "MEDIA_", "MOGILEFS", "DATABASE_URL", "CELERY_BROKER_URL", "ALLOWED_HOSTS", "S3", "STATIC_")
+FOREIGN = (
+    *("REPLICATOR_", "MEDIA_", "MOGILEFS", "DATABASE_URL", "CELERY_BROKER_URL", "ALLOWED_HOSTS"),
+    *("S3", "STATIC_", "STAGING_"),
+)
 
 
 def main() -> int:

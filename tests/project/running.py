@@ -23,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 #: What a developer's own shell may say about a site is not about the test's.
 PREFIXES = (
     *("REPLICATOR_", "MEDIA_", "CELERY_", "DATABASE_", "FLOWER_", "SECRET_", "ALLOWED_", "DJANGO_", "MOGILEFS"),
-    *("S3", "SHAPES", "STATIC_TO_", "LINK_"),
+    *("S3", "SHAPES", "STATIC_TO_", "LINK_", "STAGING_"),
 )
 SHORT_TIMES = {
     "REPLICATOR_DOUBT_WINDOW": "1",

@@ -23,7 +23,7 @@ print(json.dumps({
     "accept": app.conf.accept_content, "late": app.conf.task_acks_late, "lost": app.conf.task_reject_on_worker_lost,
     "prefetch": app.conf.worker_prefetch_multiplier, "ignore": app.conf.task_ignore_result,
     "soft": app.conf.task_soft_time_limit, "hard": app.conf.task_time_limit, "utc": app.conf.enable_utc,
-    "s3": s.STORAGES.get("s3-bucket", {}).get("OPTIONS"),
+    "s3": s.STORAGES.get("s3-bucket", {}).get("OPTIONS"), "live": s.STORAGES.get("live"),
     "storages": {k: v["OPTIONS"]["targets"] for k, v in s.STORAGES.items() if "targets" in v.get("OPTIONS", {})},
     "beat": app.conf.beat_max_loop_interval, "media": str(s.MEDIA_ROOT), "serve": s.SERVE_MEDIA,
 }, default=str))
@@ -127,6 +127,37 @@ def test_a_bucket_that_is_named_has_the_files_of_one_storage(tmp_path: Path) -> 
     assert "s3" not in json.loads(read(tmp_path, S3="1").stdout)["targets"]
 
 
+def test_a_live_site_that_is_named_makes_this_one_its_staging_site(tmp_path: Path) -> None:
+    """A bucket, another site over HTTP or a folder; unless one is named, nothing may be copied to it."""
+    found = json.loads(
+        read(
+            tmp_path,
+            STAGING_S3_BUCKET="live.example.com",
+            STAGING_S3_ACCESS_KEY="reads",
+            STAGING_S3_SECRET_KEY="secret",
+            S3_BUCKET="mine",
+        ).stdout
+    )
+    assert found["numbers"] == {"STAGING": {"SOURCE": "live"}}
+    assert found["live"]["BACKEND"] == "storages.backends.s3.S3Storage"
+    assert found["live"]["OPTIONS"] == {
+        "bucket_name": "live.example.com",
+        "region_name": "us-east-1",
+        "access_key": "reads",
+        "secret_key": "secret",
+    }
+    assert found["s3"] == {"bucket_name": "mine", "region_name": "us-east-1"}, "its own, with other keys"
+    found = json.loads(read(tmp_path, STAGING_URL="https://www.example.com/media/").stdout)
+    assert found["live"]["BACKEND"] == "replicator.storage.HTTPStorage"
+    assert found["live"]["OPTIONS"] == {"base_url": "https://www.example.com/media/"}
+    found = json.loads(read(tmp_path, STAGING_FOLDER="/srv/live/media").stdout)
+    assert found["live"]["OPTIONS"] == {"location": "/srv/live/media"}
+    assert found["numbers"] == {"STAGING": {"SOURCE": "live"}}
+    found = json.loads(read(tmp_path).stdout)
+    assert found["live"] is None
+    assert found["numbers"] == {}
+
+
 def test_a_site_that_is_no_try_has_no_shapes_unless_asked(tmp_path: Path) -> None:
     """No folders beside MEDIA_ROOT, which a container may not write, no links to hosts that browsers do not reach."""
     names = {"ALLOWED_HOSTS": "www.example.com", "SECRET_KEY": "s" * 50}
@@ -145,6 +176,7 @@ SHAPES_AND_SWITCHES: list[dict[str, str]] = [
     {"MEDIA_HOSTS": "only=http://10.0.0.1"},
     {"STATIC_TO_HOSTS": "1"},
     {"MOGILEFS_TRACKERS": "10.0.0.5:7001", "S3_BUCKET": "x", "S3_ENDPOINT_URL": "http://127.0.0.1:9"},
+    {"STAGING_S3_BUCKET": "x", "STAGING_S3_ENDPOINT_URL": "http://127.0.0.1:9"},
 ]
 
 
@@ -176,6 +208,7 @@ def test_no_migration_and_no_check_differs_whatever_is_switched_on(
         ({"MEDIA_HOSTS": "a=http://1.2.3.4,a=http://1.2.3.5"}, "each alias once"),
         ({"MEDIA_HOSTS": "mogilefs=http://1.2.3.4", "MOGILEFS_TRACKERS": "1.2.3.4:7001"}, "write another"),
         ({"MEDIA_HOSTS": "second=http://1.2.3.4"}, "write another"),
+        ({"STAGING_URL": "https://1.2.3.4/", "STAGING_FOLDER": "/srv/live"}, "write one only"),
         ({"MAX_UPLOAD_MIB": "1O"}, "MAX_UPLOAD_MIB=1O is not a whole number"),
         ({"REPLICATOR_DOUBT_WINDOW": "60s"}, "REPLICATOR_DOUBT_WINDOW=60s is not a number"),
     ],
