@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -14,21 +11,15 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from replicator.errors import Corrupt, DeliveryError
+from replicator.storage.pulled import SPOOL, PulledFile, buffered
 from replicator.targets import get_target
 from replicator.targets.base import Reader, Stat, Target, TargetFile
 from replicator.targets.http import PIECE
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
     from replicator.local import Digest
 
 T = TypeVar("T")
-
-#: Up to this size a file is read whole when it is opened, and is in memory; what comes of a larger one goes to a
-#: temporary file.
-SPOOL = 1024 * 1024
-_BUFFER = 64 * 1024
 
 
 def open_remote(targets: Sequence[str], file: TargetFile, wanted: Digest | None) -> BinaryIO:
@@ -37,7 +28,7 @@ def open_remote(targets: Sequence[str], file: TargetFile, wanted: Digest | None)
     *wanted*: what it must be; None if nobody knows. Raises ``FileNotFoundError`` if no target has it, ``OSError`` if
     none that may have it can be read: also later, while it is read, if it is larger than ``SPOOL``.
     """
-    return io.BufferedReader(_RemoteFile(targets, file, wanted), _BUFFER)
+    return buffered(_RemoteFile(targets, file, wanted))
 
 
 def stat_remote(targets: Sequence[str], file: TargetFile) -> Stat:
@@ -85,21 +76,18 @@ class _Asked:
         self._left.append(target.alias)
 
 
-class _RemoteFile(io.RawIOBase):
-    """Pulls a file from a target as it is read. What came is kept, for who seeks back.
+class _RemoteFile(PulledFile):
+    """Pulls a file from a target as it is read.
 
     When a target fails in between, the next one that begins with the same bytes goes on. The last piece is handed
     out only when size and hash are those of the ledger: wrong bytes may be read in part, and then end in an error.
     """
 
     def __init__(self, targets: Sequence[str], file: TargetFile, wanted: Digest | None) -> None:
-        super().__init__()
+        super().__init__(file.name)
         self._file, self._wanted = file, wanted
         self._asked = _Asked(targets, file)
         self._open = ExitStack()
-        self._kept = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115  # closed with this
-        #: Bytes that are kept, and may be handed out; those that were; and the position.
-        self._have = self._given = self._at = 0
         #: The last piece that came: handed out when the next one, or the end, shows that it was not the last.
         self._held = b""
         #: Bytes that a target had given when its connection broke.
@@ -116,53 +104,16 @@ class _RemoteFile(io.RawIOBase):
             self.close()
             raise
 
-    # What a Python file is asked
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if whence == os.SEEK_CUR:
-            offset += self._at
-        elif whence == os.SEEK_END:
-            offset += self._size()
-        if offset < 0:
-            raise OSError(errno.EINVAL, "a position before the file's beginning", self._file.name)
-        self._at = offset
-        return offset
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        while self._have <= self._at and not self._is_whole:
-            self._pull()
-        self._kept.seek(self._at)
-        data = self._kept.read(min(len(view), max(0, self._have - self._at)))
-        view[: len(data)] = data
-        self._at += len(data)
-        self._given = max(self._given, self._at)
-        return len(data)
-
     def close(self) -> None:
         if not self.closed:
             with suppress(DeliveryError):  # of a connection that is not needed any more
                 self._open.close()
-            self._kept.close()
         super().close()
 
     # Pulling
 
     def _size(self) -> int:
-        if self._wanted is not None:
-            return self._wanted.size
-        while not self._is_whole:
-            self._pull()
-        return self._have
+        return super()._size() if self._wanted is None else self._wanted.size
 
     def _begin(self) -> None:
         """Go on with the next target, behind the bytes that were handed out already."""
@@ -203,10 +154,7 @@ class _RemoteFile(io.RawIOBase):
                 self._asked.put_back(self._target)
             self._begin()
             return
-        if self._held:
-            self._kept.seek(self._have)
-            self._kept.write(self._held)
-            self._have += len(self._held)
+        self._keep(self._held)
         self._held = data
         self._is_whole = not data
 
