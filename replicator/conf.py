@@ -28,6 +28,18 @@ class TargetConf:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class StagingConf:
+    """``REPLICATOR["STAGING"]``: that this site is one that live media may be copied to."""
+
+    source: str
+    """Alias, in ``STORAGES``, of the live site's files."""
+    concurrency: int = 8
+    """Files that one worker process copies at once."""
+    workers: int = 2
+    """Worker processes that may be busy with a copy: the others go on with what else is due."""
+
+
 @dataclass(frozen=True)
 class Config:
     """``REPLICATOR`` with its defaults; each field is the key in lower case. Times are seconds."""
@@ -65,6 +77,8 @@ class Config:
     """The location where nginx fetches files from storage nodes itself; empty: they are sent through Django."""
     x_reproxy_cache_for: float = 0.0
     """How long Perlbal remembers where a file is; 0: it asks each time."""
+    staging: StagingConf | None = None
+    """Only in the settings of a staging site; None: no live media are ever copied here."""
 
     @property
     def deliverer(self) -> str:
@@ -104,6 +118,9 @@ _NUMBERS: dict[str, tuple[type, float]] = {
     "node_gone_after": (float, 1.0),
 }
 
+#: The keys of STAGING, and the most that those which are numbers may be.
+_STAGING = {"SOURCE": 0, "CONCURRENCY": 256, "WORKERS": 256}
+
 #: Of characters that may be in a queue's name, and in a list with commas.
 NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -132,12 +149,14 @@ def problems(raw: object) -> Iterator[Problem]:
     if not isinstance(raw, Mapping):
         yield Problem("REPLICATOR is not a dictionary.", 'Write REPLICATOR = {"TARGETS": {…}}.')
         return
-    known = ["TARGETS", "NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", *(key.upper() for key in _NUMBERS)]
+    known = ["TARGETS", "NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", "STAGING", *(key.upper() for key in _NUMBERS)]
     for key, value in raw.items():
         if key not in known:
             yield Problem(f"REPLICATOR has an unknown key {key!r}.", nearest(str(key), known))
         elif key == "TARGETS":
             yield from _target_problems(value)
+        elif key == "STAGING":
+            yield from _staging_problems(value)
         elif key == "NODE":
             if not isinstance(value, str) or (value and not NODE.fullmatch(value)):
                 yield Problem(
@@ -194,6 +213,23 @@ def _target_problems(targets: object) -> Iterator[Problem]:
                 )
 
 
+def _staging_problems(staging: object) -> Iterator[Problem]:
+    where = 'REPLICATOR["STAGING"]'
+    write = f'Write {where} = {{"SOURCE": "live"}}, with the alias in STORAGES of the live site\'s files.'
+    if staging is None:
+        return
+    if not isinstance(staging, Mapping) or not isinstance(staging.get("SOURCE"), str) or not staging["SOURCE"]:
+        yield Problem(f"{where} names no source.", write)
+        return
+    for key, value in staging.items():
+        if key not in _STAGING:
+            yield Problem(f"{where} has an unknown key {key!r}.", nearest(str(key), list(_STAGING)))
+        elif key != "SOURCE" and (
+            isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _STAGING[key]
+        ):
+            yield Problem(f"{where}[{key!r}] is {value!r}.", f"Write a whole number from 1 to {_STAGING[key]}.")
+
+
 def ancestors_problems() -> Iterator[Problem]:
     """Everything wrong with the settings of django_dust, django-resto and the MogileFS storages."""
     yield from (Problem(message, hint) for message, hint in ancestors.problems())
@@ -210,6 +246,8 @@ def config() -> Config:
         alias: TargetConf(entry["BACKEND"], entry.get("OPTIONS", {}))
         for alias, entry in {**values.get("targets", {}), **ancestors.targets()}.items()
     }
+    if values.get("staging") is not None:
+        values["staging"] = StagingConf(**{key.lower(): value for key, value in values["staging"].items()})
     values["node"] = values.get("node") or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()[:64])
     return Config(**values)
 

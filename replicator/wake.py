@@ -156,6 +156,22 @@ def send_to_nodes(task: str, names: Iterable[str]) -> None:
         _give_up(error, names)
 
 
+def send(task: str, *messages: dict[str, Any]) -> bool:
+    """Publish *task* with the keyword arguments of each of *messages*. Never raises. Whether the broker took them."""
+    if time.monotonic() < _leave_alone_until:
+        return False
+    try:
+        producer = _producer()
+        for kwargs in messages:
+            current_app.send_task(
+                task, kwargs=kwargs, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES
+            )
+    except Exception as error:  # as in _publish
+        _give_up(error, [task])
+        return False
+    return True
+
+
 def clear_flag(target: str) -> None:
     """Say that no wake-up for *target* is waiting any more. To be called before looking for work, not after:
     what is recorded in between is then announced again. Never raises; a flag that stays ends by itself."""

@@ -137,16 +137,13 @@ class CopyFile(models.Model):
     part = models.ForeignKey(
         CopyPart, on_delete=models.CASCADE, related_name="files", db_index=False, verbose_name=_("model")
     )
-    chunk = models.ForeignKey(
-        CopyChunk, on_delete=models.SET_NULL, null=True, related_name="files", verbose_name=_("chunk")
-    )
+    chunk = models.BigIntegerField(_("chunk"), null=True, help_text=_("the last one that it was in"))
     # Of the place and the name: two fields may name one file, and a name may be a thousand bytes long.
     digest = models.UUIDField(_("digest"))
     object_id = models.TextField(_("primary key"), help_text=_("of the row that named it first"))
     field = models.CharField(_("field"), max_length=255)
     name = models.TextField(_("name"))
     state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.NEW)
-    size = models.BigIntegerField(_("size"), null=True, help_text=_("bytes"))
     error_kind = models.CharField(_("error"), max_length=32, blank=True)
     error_text = models.TextField(_("error message"), blank=True)
     attempts = models.PositiveIntegerField(_("failed attempts"), default=0)
@@ -158,6 +155,7 @@ class CopyFile(models.Model):
         verbose_name_plural = _("files of a copy run")
         constraints = [models.UniqueConstraint(fields=["run", "digest"], name="replicator_one_copy")]
         indexes = [
+            models.Index(fields=["chunk"], condition=Q(state__in=["new", "chosen"]), name="replicator_copy_open"),
             models.Index(fields=["run", "due_at"], condition=Q(state="failed"), name="replicator_copy_due"),
             models.Index(
                 fields=["run", "part"], condition=Q(state__in=["failed", "missing"]), name="replicator_copy_failed"

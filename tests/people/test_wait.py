@@ -322,8 +322,11 @@ def test_a_script_sees_the_exit_code(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     command = [sys.executable, *waiting_now[:-2]]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    try:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert err.splitlines() == ["Interrupted. What is pending is still being sent."]

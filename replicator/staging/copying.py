@@ -1,0 +1,147 @@
+"""A worker's turn at one chunk: looking what is here, and copying what is not."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
+
+from replicator.conf import config
+from replicator.errors import DeliveryError, Unavailable
+from replicator.models import CopyChunk
+from replicator.staging import chunks, listing, planning
+from replicator.staging.base import Changed, Destination, NotCopied, Source
+from replicator.staging.choices import Choices
+from replicator.staging.chunks import Lease, LeaseLost, Result, State
+from replicator.staging.destinations import destination_of
+from replicator.staging.filefields import fields_of
+from replicator.staging.judging import Verdict, judge
+from replicator.staging.marked import check_marked
+from replicator.staging.sources import source_of
+from replicator.staging.streams import Item, Streams, Watched
+
+log = logging.getLogger(__name__)
+
+#: A name that somebody else writes again and again is left to them.
+_TRIES = 3
+
+
+def copy(chunk_id: int) -> dict[str, Any]:
+    """Copy a chunk's files, as far as the run goes on; what became of them, for people. Idempotent.
+
+    Returns at once if another worker has the chunk, or it is dealt with.
+    """
+    begun = time.monotonic()
+    lease = chunks.claim(chunk_id)
+    if lease is None:
+        return {"skipped": "another worker has it, or it is dealt with"}
+    story: dict[str, Any] = {"run": lease.run.pk, "rows": lease.chunk.label}
+    try:
+        # Looked at in each worker: its settings need not be those of who started the run.
+        check_marked(lease.run.source)
+        source = source_of(lease.run.source)
+        if lease.chunk.kind == CopyChunk.Kind.LISTING:
+            story["listed"] = listing.list_on(lease, source)
+        else:
+            Turn(lease, source, begun + config().run_seconds).work()
+        chunks.hold_up_no_more(lease.run)
+    except LeaseLost:
+        return {**story, **lease.counts, "skipped": "another worker has taken over, or the run was cancelled"}
+    except (DeliveryError, NotCopied, ImproperlyConfigured, OSError, DatabaseError) as error:
+        story["trouble"] = str(error)
+        log.warning("copy held up", extra={"run": lease.run.pk, "error": str(error)})
+        chunks.hold_up(lease.run, str(error), getattr(error, "retry_after", None))
+    chunks.give_back(lease)
+    planning.go_on(lease.run.pk)
+    return {**story, **lease.counts, "seconds": round(time.monotonic() - begun, 1)}
+
+
+class Turn:
+    """The files of one lease."""
+
+    def __init__(self, lease: Lease, source: Source, end: float) -> None:
+        self._lease, self._source = lease, source
+        self._choices = Choices.from_json(lease.run.choices)
+        self._streams = Streams(lease, end)
+
+    def work(self) -> None:
+        """Deal with all files, or with those begun in time and before the run is paused. Raises as ``Streams.each``:
+        what is not dealt with stays open."""
+        items = self._items()
+        with self._streams as streams:
+            streams.each(self._look, items)
+            to_copy = [item for item in items if item.to_copy]
+            chunks.choose(self._lease, [item.file for item in to_copy])
+            streams.each(self._copy, to_copy)
+
+    def _items(self) -> list[Item]:
+        """The files, with what their destinations have of them, and what the source's listing says."""
+        listed = listing.known(self._lease.run, self._lease.files)
+        by_destination: dict[Destination, list[Item]] = {}
+        kept: dict[tuple[int, str], Destination] = {}
+        for file in self._lease.files:
+            destination = kept.get((file.part_id, file.field))
+            if destination is None:
+                (field,) = fields_of(file.part.model, [file.field]).fields
+                destination = kept[file.part_id, file.field] = destination_of(field.storage)
+            item = Item(file, destination, destination.clean(file.name), facts=listed.get(file.name))
+            by_destination.setdefault(destination, []).append(item)
+        for destination, items in by_destination.items():
+            held = destination.held([item.name for item in items])
+            for item in items:
+                item.held = held.get(item.name)
+        return [item for items in by_destination.values() for item in items]
+
+    # In the threads
+
+    def _look(self, item: Item) -> Result | None:
+        """What becomes of a file that is not to be copied; None: it is."""
+        verdict = self._judge(item)
+        if verdict is Verdict.ASK:
+            self._streams.asked()
+            item.facts = self._source.stat(item.file.name)
+            if item.facts is None:
+                return Result(item.file, State.MISSING)
+            verdict = self._judge(item)
+        size = (item.facts and item.facts.size) or 0
+        if verdict is Verdict.COPY:
+            # A dry run counts what would be.
+            item.to_copy = not self._choices.dry_run
+            return None if item.to_copy else Result(item.file, State.COPIED, size)
+        item.to_copy = False
+        if verdict is Verdict.THERE and item.destination.exists_unrecorded(item.name):
+            item.destination.adopt(item.name)
+        return Result(item.file, State(verdict.value), size if verdict is Verdict.COPIED else 0)
+
+    def _copy(self, item: Item) -> Result | None:
+        for _ in range(_TRIES):
+            try:
+                count = self._transfer(item)
+            except Changed:
+                # Somebody has just saved it here.
+                item.held = item.destination.held([item.name]).get(item.name)
+                if (result := self._look(item)) is not None:
+                    return result
+            else:
+                return Result(item.file, State.MISSING if count is None else State.COPIED, count or 0)
+        raise Unavailable("it is being written here again and again")
+
+    def _transfer(self, item: Item) -> int | None:
+        """Copy the file; its bytes. None: it is missing at the source."""
+        name, held = item.file.name, item.held
+        with ExitStack() as stack:
+            try:
+                within = item.destination.copy_within(self._source, name, item.facts, held)
+                if within is not None:
+                    return within
+                stream = stack.enter_context(self._source.open(name))
+            except FileNotFoundError:
+                return None
+            return item.destination.put(item.name, Watched(stream, self._streams.stop), held)
+
+    def _judge(self, item: Item) -> Verdict:
+        return judge(item.facts, item.held, self._choices, chosen=item.file.state == State.CHOSEN)

@@ -1,0 +1,203 @@
+"""Several files dealt with at once by one worker process; what becomes of them is noted as they go."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from django.db import Error as DjangoDatabaseError
+from django.db import InterfaceError, OperationalError, connections
+
+from replicator.conf import config
+from replicator.errors import DeliveryError, Refused, Unavailable
+from replicator.models import CopyFile
+from replicator.staging import chunks
+from replicator.staging.base import Destination, Facts, Held, Stream
+from replicator.staging.chunks import Lease, Result, State
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two times that results are noted, the lease is kept, and a pause is noticed.
+NOTE_EVERY = 1.0
+#: So many files in a row that can't be had are not the files' trouble, but the source's.
+IN_A_ROW = 5
+#: What a disk says when no file of any name can be written.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class Stopped(Exception):
+    """The run was paused or cancelled, or its lease is lost: what is half copied is thrown away."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One file, and what is known of it."""
+
+    file: CopyFile
+    destination: Destination
+    name: str
+    """As the destination writes it."""
+    held: Held | None = None
+    facts: Facts | None = None
+    to_copy: bool = False
+
+
+class Watched(Stream):
+    """*stream*, until *stop* is set."""
+
+    def __init__(self, stream: Stream, stop: threading.Event) -> None:
+        self._stream, self._stop = stream, stop
+        self.facts = stream.facts
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._stop.is_set():
+            raise Stopped
+        return self._stream.read(size)
+
+
+class Streams:
+    """A few threads, and their results. Leaving it as a context notes all that is known."""
+
+    def __init__(self, lease: Lease, end: float) -> None:
+        """*end*: no file is begun after it, by the monotonic clock."""
+        staging = config().staging
+        self._lease, self._end = lease, end
+        self._concurrency = staging.concurrency if staging else 1
+        self.stop = threading.Event()
+        self._lock = threading.Lock()
+        self._results: list[Result] = []
+        #: Unavailable ones since the last that was not: the source's trouble, or their own.
+        self._shaky: list[tuple[Result, Unavailable]] = []
+        #: Whether any file could be dealt with.
+        self._answered = False
+        self._asked = 0
+        self._fatal: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return
+        if self._shaky and not self._answered:
+            raise self._shaky[-1][1]
+        self._results += [result for result, _ in self._shaky]
+        self._note()
+
+    def asked(self) -> None:
+        """The source was asked about one more file."""
+        with self._lock:
+            self._asked += 1
+
+    def each(self, deal: Callable[[Item], Result | None], items: Sequence[Item]) -> None:
+        """Have *deal* called with each of *items*, several at once, and note what it returns or raises.
+
+        Ends early if the run does not go on, or time is over. Raises ``LeaseLost``; ``Unavailable`` if the source is
+        in trouble; ``OSError`` or a database's error if nothing can be written here.
+        """
+        todo = deque(items)
+        count = min(self._concurrency, len(items))
+        threads = [
+            threading.Thread(target=self._work, args=(deal, todo), name=f"replicator-copy-{n}", daemon=True)
+            for n in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(NOTE_EVERY)
+                    self._note_if_due()
+        except BaseException:
+            self.stop.set()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        if self._fatal is not None:
+            self._note()
+            raise self._fatal
+
+    def _work(self, deal: Callable[[Item], Result | None], todo: deque[Item]) -> None:
+        try:
+            while not self.stop.is_set() and time.monotonic() < self._end:
+                try:
+                    item = todo.popleft()
+                except IndexError:
+                    return
+                self._deal(deal, item)
+        finally:
+            # A connection belongs to its thread, which ends here.
+            connections.close_all()
+
+    def _deal(self, deal: Callable[[Item], Result | None], item: Item) -> None:
+        try:
+            result = deal(item)
+        except Stopped:
+            return
+        except Unavailable as error:
+            self._add_shaky(_failed(item, error, again=True), error)
+        except DeliveryError as error:
+            self._add(_failed(item, error, again=not isinstance(error, Refused)))
+        except (OperationalError, InterfaceError) as error:
+            self._end_with(error)
+        except OSError as error:
+            if error.errno in FULL:
+                self._end_with(error)
+            else:
+                self._add(Result(item.file, State.FAILED, 0, "destination", str(error), again=True))
+        except DjangoDatabaseError as error:
+            self._add(Result(item.file, State.FAILED, 0, "destination", str(error), again=True))
+        except Exception as error:
+            log.exception("copying raised", extra={"run": item.file.run_id, "file": item.file.name})
+            self._add(
+                Result(item.file, State.FAILED, 0, "unexpected", f"{type(error).__name__}: {error}", again=True)
+            )
+        else:
+            if result is not None:
+                self._add(result)
+
+    def _add(self, result: Result) -> None:
+        with self._lock:
+            self._answered = True
+            self._results += [result for result, _ in self._shaky]
+            self._shaky.clear()
+            self._results.append(result)
+
+    def _add_shaky(self, result: Result, error: Unavailable) -> None:
+        with self._lock:
+            self._shaky.append((result, error))
+            if len(self._shaky) >= IN_A_ROW:
+                # They are open as before: nobody counts a source's trouble against its files.
+                self._shaky.clear()
+                self._fatal = error
+                self.stop.set()
+
+    def _end_with(self, error: Exception) -> None:
+        with self._lock:
+            self._fatal = error
+        self.stop.set()
+
+    def _note_if_due(self) -> None:
+        if time.monotonic() - self._lease.noted_at >= NOTE_EVERY:
+            self._note()
+
+    def _note(self) -> None:
+        with self._lock:
+            results, self._results = self._results, []
+            asked, self._asked = self._asked, 0
+        if not chunks.settle(self._lease, results, asked=asked):
+            self.stop.set()
+
+
+def _failed(item: Item, error: DeliveryError, *, again: bool) -> Result:
+    return Result(item.file, State.FAILED, 0, error.kind, str(error), again, error.retry_after)
