@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import mimetypes
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
+from uuid import uuid4
 
 from django.core.exceptions import ImproperlyConfigured
 
 from replicator import ledger, local, wake
 from replicator.errors import Refused
 from replicator.ledger import Write, database
-from replicator.local import Digest
 from replicator.models import MediaFile
 from replicator.storage.names import LONGEST_NAME
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
@@ -27,8 +25,6 @@ from replicator.targets.base import safe_name
 _BATCH_BYTES = 256 * 1024 * 1024
 #: Parameters of one statement; SQLite takes 32,766.
 _PARAMETERS = 30_000
-#: A file that changes each time it is read is left alone after so many.
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +198,7 @@ class Adoption:
 
     def _read(self, file: Found) -> Write | None:
         try:
-            digest = _steady_digest(file.path)
+            digest = local.steady_digest(file.path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -211,9 +207,7 @@ class Adoption:
         if digest is None:
             self._note("skipped", file.name, "changes while it is read: adopt again when it is written")
             return None
-        content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        mogile_class = self.storage.mogile_class
-        return Write(self.storage.alias, file.name, digest.size, digest.sha256, content_type, mogile_class)
+        return self.storage.as_write(file.name, digest, uuid4())
 
     def _record(self, writes: Sequence[Write]) -> None:
         """Record *writes* but those that a transaction is just making: it may be rolled back."""
@@ -253,21 +247,3 @@ def refusal(name: str) -> str:
     except Refused:
         return "is empty, absolute or leaves its storage: rename it"
     return ""
-
-
-def _steady_digest(path: str) -> Digest | None:
-    """What is in *path*; None if it would not hold still."""
-    for _ in range(_TRIES):
-        # Should it have become a pipe meanwhile, don't wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            before = os.fstat(descriptor)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            if _is_same(before, os.fstat(descriptor)) and _is_same(before, Path(path).stat()):
-                return Digest(before.st_size, sha256)
-    return None
-
-
-def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    facts = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
-    return all(getattr(one, fact) == getattr(other, fact) for fact in facts)

@@ -12,8 +12,10 @@ nobody of a rollback.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -37,6 +39,25 @@ def is_ours(name: str) -> bool:
 def kept(place: str, version: UUID) -> str:
     """The link beside *place* to what the write of *version* put there, while there is one."""
     return f"{place.rpartition('/')[0]}/{PREFIX}{version.hex}.new"
+
+
+#: What a file is known by from one look to the next.
+Identity = tuple[int, int, int, int]
+
+
+def identity(place: str, *, regular: bool = True) -> Identity | None:
+    """That of a regular file, or of anything, a link too; None if there is none."""
+    try:
+        status = os.lstat(place)
+    except (OSError, ValueError):
+        return None
+    return identity_of(status) if stat.S_ISREG(status.st_mode) or not regular else None
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """That of what has this *status*."""
+    # Not by its ctime: the write's own traces, which are links, may go in between.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,15 @@ class Entry:
         """Show what was staged. Raises ``FileExistsError`` if the name is taken: the disk decides, for all."""
         os.link(self.new, self.place)
 
+    def put_in_place_of(self, seen: Identity | None) -> None:
+        """As ``put_in_place``, if this is what is there; None: nothing is. Else raises ``FileExistsError``."""
+        if seen is None:
+            self.put_in_free_place()
+        elif identity(self.place, regular=False) == seen:
+            self.put_in_place()
+        else:
+            raise FileExistsError(errno.EEXIST, "something else is there by now", self.place)
+
     def is_in_place(self) -> bool:
         """Whether what this write put there is what is shown."""
         return _same(self.new, self.place)
@@ -145,6 +175,17 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def leads_out(root: str, place: str) -> bool:
+    """Whether a link on the way to *place*, which is below *root* by its name, leads elsewhere."""
+    folder, top = os.path.realpath(os.path.dirname(place)), os.path.realpath(root)
+    return os.path.commonpath([folder, top]) != top
+
+
+def is_in_the_way(place: str) -> bool:
+    """Whether something that is no file is there."""
+    return os.path.lexists(place) and not os.path.isfile(place)
+
+
 def _same(one: str, other: str) -> bool:
     try:
         return os.path.samestat(os.lstat(one), os.lstat(other))
@@ -162,6 +203,23 @@ def _holds(path: str, wanted: Digest) -> bool:
             )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
+
+
+#: A file that changes each time it is read is left alone after so many.
+_TRIES = 3
+
+
+def steady_digest(path: str) -> Digest | None:
+    """What is in *path*; None if it would not hold still."""
+    for _ in range(_TRIES):
+        # Should it have become a pipe meanwhile, don't wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            before = os.fstat(descriptor)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if identity_of(before) == identity_of(os.fstat(descriptor)) == identity_of(os.stat(path)):
+                return Digest(before.st_size, sha256)
+    return None
 
 
 #: By what changes when a file does.

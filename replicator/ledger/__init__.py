@@ -26,6 +26,7 @@ from replicator.ledger.recording import (
     record_changed,
     record_held,
     record_new,
+    record_over,
 )
 from replicator.ledger.upkeep import due_targets, due_work, hasten, prune, reclass, requeue
 
@@ -51,6 +52,7 @@ __all__ = [
     "record_changed",
     "record_held",
     "record_new",
+    "record_over",
     "release",
     "renew",
     "requeue",

@@ -37,7 +37,7 @@ class Write:
 class Recorded(Enum):
     """What ``record`` did. True unless it is ``TAKEN``."""
 
-    TAKEN = "another living file has the name"
+    TAKEN = "somebody else has written the name"
     NOTED = "noted"
     DISTURBED = "noted; and a target that is this node's own media root may yet be sent something older"
 
@@ -58,9 +58,19 @@ def record(write: Write, targets: Sequence[str], *, only_if_free: bool = False) 
     The row locks (on PostgreSQL) last until the caller's transaction ends; a caller that changes local files after
     this call is alone with the name while it does.
     """
+    return _record(write, targets, "replace if deleted" if only_if_free else "replace")
+
+
+def record_over(write: Write, targets: Sequence[str], version: UUID | None) -> Recorded:
+    """As ``record``, if the ledger still has this *version* of the file, deleted or not; None: if it has never seen
+    the name. Else nothing is noted, and the answer is ``TAKEN``."""
+    return _record(write, targets, "skip" if version is None else "replace if same", over=version)
+
+
+def _record(write: Write, targets: Sequence[str], on_conflict: OnConflict, *, over: UUID | None = None) -> Recorded:
     now = timezone.now()
     with transaction.atomic(using=database.alias(), savepoint=False):
-        ids = _upsert_files([write], now, "replace if deleted" if only_if_free else "replace", outdates=targets)
+        ids = _upsert_files([write], now, on_conflict, outdates=targets, over=over)
         home = frozenset() if write.deleted else config().home.intersection(targets)
         disturbed = _upsert_replicas(ids, targets, now, at_home={ids[0]: write.version} if home and ids else {})
     return Recorded.TAKEN if not ids else Recorded.DISTURBED if disturbed else Recorded.NOTED
@@ -173,11 +183,12 @@ def _upsert_files(
     *,
     node: str | None = None,
     outdates: Sequence[str] | None = None,
+    over: UUID | None = None,
 ) -> list[int]:
     """Insert or update rows of MediaFile; the ids of those written. *node*: where they arrived; here unless given.
 
-    *outdates*: targets of these files; the disk of another node that had the file, and is none of them, is noted to
-    have an older version.
+    *over*: the version that "replace if same" is about. *outdates*: targets of these files; the disk of another node
+    that had the file, and is none of them, is noted to have an older version.
     """
     if not writes:
         return []
@@ -195,6 +206,8 @@ def _upsert_files(
     if not conf.shared_media and outdates is not None and on_conflict != "skip":
         up_to_date = ["", node, *sorted({home for target, home in conf.homes.items() if target in outdates})]
         params += up_to_date
+    if over is not None:
+        params.append(over if connection.features.has_native_uuid_field else over.hex)
     with connection.cursor() as cursor:
         cursor.execute(Statements.of(connection).files(on_conflict, len(writes), len(up_to_date)), params)
         return [row[0] for row in cursor.fetchall()]

@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicator.models import MediaFile, Replica
 
-OnConflict = Literal["replace", "replace if deleted", "skip"]
+OnConflict = Literal["replace", "replace if deleted", "replace if same", "skip"]
 
 
 class Statements:
@@ -48,7 +48,10 @@ class Statements:
 
     @cache  # noqa: B019  # the instances are few, and live as long as the process
     def files(self, on_conflict: OnConflict, rows: int, up_to_date: int) -> str:
-        """*up_to_date*: the number of nodes whose disks never have an older version; 0: nobody asks."""
+        """*up_to_date*: the number of nodes whose disks never have an older version; 0: nobody asks.
+
+        "replace if same" takes one parameter more, the last: the version that a row must have.
+        """
         q = self._q
         if on_conflict == "skip":
             action = "DO NOTHING"
@@ -64,6 +67,8 @@ class Statements:
                 action += f", {q('outdated_at')} = CASE WHEN {known} THEN {noted} ELSE {begin} || {node} || ',' END"
             if on_conflict == "replace if deleted":
                 action += f" WHERE {q(MediaFile._meta.db_table)}.{q('deleted')}"
+            elif on_conflict == "replace if same":
+                action += f" WHERE {q(MediaFile._meta.db_table)}.{q('version')} = %s"
         insert = self._insert(MediaFile._meta.db_table, self.FILE, rows)
         return f"{insert} ON CONFLICT ({q('storage')}, {q('name')}) {action} RETURNING {q('id')}"
 

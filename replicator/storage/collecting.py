@@ -104,7 +104,7 @@ class Run:
             digest = self._digests.pop(name, None) or _digest(self.storage.path(name))
             if digest is not None:
                 version = entries[-1].version if entries else uuid4()
-                writes.append(self.storage._as_write(name, digest, version))
+                writes.append(self.storage.as_write(name, digest, version))
             if entries:
                 entries[-1].sync()
         with transaction.atomic(using=database_alias(), savepoint=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, BinaryIO, TypeVar
 
@@ -22,6 +22,7 @@ from replicator.storage.holders import holders
 from replicator.storage.listing import listing
 from replicator.storage.names import cleaned
 from replicator.storage.remote import open_remote
+from replicator.storage.seen import Seen, look
 from replicator.storage.transactions import deletes
 from replicator.targets.base import TargetFile, url_path
 
@@ -162,6 +163,10 @@ class Reading(FileSystemStorage):
             [name for name in folders if not local.is_ours(name)],
             [name for name in files if not local.is_ours(name)],
         )
+
+    def look(self, names: Collection[str]) -> Mapping[str, Seen]:
+        """What is under each of *names*, in the ledger and here. One query."""
+        return look(self, names, may_be_old=self._may_be_old)
 
     def release(self, names: Iterable[str]) -> int:
         """Remove here what ``min_copies`` targets have, and say so, of these files. The number removed."""

@@ -31,6 +31,7 @@ from replicator.storage.belonging import problem
 from replicator.storage.names import cleaned, owned
 from replicator.storage.options import check_copies, check_source, folder
 from replicator.storage.reading import Reading
+from replicator.storage.seen import Seen
 from replicator.storage.transactions import LocalChange, deletes, on_commit
 from replicator.storage.urls import replica_url
 from replicator.storage.writing import WritableFile
@@ -132,7 +133,39 @@ class ReplicatedStorage(Reading):
         """Write *content* under exactly *name*, whatever was there."""
         return self._write(owned(self, name), content, None, replace=True)
 
+    def replace_seen(self, name: str, content: File[Any], seen: Seen) -> bool:
+        """Write *content* under exactly *name*, if what is there is still what ``look`` has *seen*; whether it was.
+
+        For files that come in bulk, from elsewhere: it waits for no target, whatever *wait* says.
+        """
+        entry, digest = self._staged(owned(self, name), content)
+        write = self.as_write(entry.name, digest, entry.version)
+        try:
+            with transaction.atomic(using=database_alias()):
+                recorded = ledger.record_over(write, self.targets, seen.version)
+                if not recorded:
+                    raise FileExistsError(errno.EEXIST, "somebody else has written it", entry.name)  # noqa: TRY301
+                # The ledger first, as in replace: none but a save that finds the name free comes in between.
+                entry.put_in_place_of(seen.here)
+                keep = recorded is ledger.Recorded.DISTURBED
+                on_commit(LocalChange(self.alias, entry, delete=False, keep=keep), self.targets)
+        except BaseException as error:
+            # Once it is shown, only tidy can know whether that has been committed.
+            if not entry.is_in_place():
+                entry.close()
+            if isinstance(error, FileExistsError):
+                return False
+            raise
+        return True
+
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
+        entry, digest = self._staged(name, content)
+        while not self._commit_to(entry, digest, replace=replace or deletes(self.alias, entry.name)):
+            entry = self._under_another_name(entry, max_length)
+        return entry.name
+
+    def _staged(self, name: str, content: File[Any]) -> tuple[Entry, Digest]:
+        """A new journal entry, and *content* beside its place."""
         self._check_belonging()
         copies.check(self)
         self._make_directory(name)
@@ -144,13 +177,11 @@ class ReplicatedStorage(Reading):
         except BaseException:
             entry.close()
             raise
-        while not self._commit_to(entry, digest, replace=replace or deletes(self.alias, entry.name)):
-            entry = self._under_another_name(entry, max_length)
-        return entry.name
+        return entry, digest
 
     def _commit_to(self, entry: Entry, digest: Digest, *, replace: bool) -> bool:
         """Record what *entry* has staged and show it; False if its name is not free (and may not be replaced)."""
-        write = self._as_write(entry.name, digest, entry.version)
+        write = self.as_write(entry.name, digest, entry.version)
         with transaction.atomic(using=database_alias(), savepoint=False):
             if replace:
                 # The ledger first: its row lock is what keeps a delete from removing what is put in place here.
@@ -176,7 +207,8 @@ class ReplicatedStorage(Reading):
             on_commit(change, self.targets, copies.wanted(self, entry))
         return True
 
-    def _as_write(self, name: str, digest: Digest, version: UUID) -> ledger.Write:
+    def as_write(self, name: str, digest: Digest, version: UUID) -> ledger.Write:
+        """What is recorded of a write of this content."""
         content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return ledger.Write(
             self.alias, name, digest.size, digest.sha256, content_type, self.mogile_class, version=version

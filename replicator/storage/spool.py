@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from replicator.conf import config
 from replicator.ledger import health
 from replicator.ledger.database import alias as database_alias
 from replicator.ledger.holding import hold_unchanged
-from replicator.local import Digest
+from replicator.local import Digest, Identity
 from replicator.models import MediaFile, Replica
 from replicator.storage.asking import HERE, Question, answers
 from replicator.storage.belonging import nested
@@ -44,8 +43,6 @@ _BATCH = 500
 #: Files that are hashed at once.
 _HASHING = 2
 
-#: What a file is known by from one look to the next.
-_Identity = tuple[int, int, int, int]
 #: Target, name, and the size of what is there; None: nothing is.
 _Lacking = tuple[str, str, int | None]
 
@@ -90,7 +87,7 @@ def _may_release(storage: ReplicatedStorage) -> bool:
 
 
 def _release(storage: ReplicatedStorage, names: Sequence[str], seconds: float) -> int:
-    here = [name for name in names if _identity(storage.path(name))]
+    here = [name for name in names if local.identity(storage.path(name))]
     held = _held(storage, here) if here else []
     if held:
         held = _held_elsewhere(storage, held, seconds)
@@ -130,7 +127,7 @@ def _held_elsewhere(storage: ReplicatedStorage, held: Sequence[_Held], seconds: 
     return [file for file in found if len(file.targets) >= storage.min_copies]
 
 
-def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float) -> dict[str, _Identity]:
+def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float) -> dict[str, Identity]:
     """Those of *held* that enough targets have, as they say themselves, and what is here of them."""
     prefix = url_path(storage.base_url or "/")
     questions: dict[str, list[Question]] = {HERE: []}
@@ -145,7 +142,7 @@ def _confirmed(storage: ReplicatedStorage, held: Sequence[_Held], seconds: float
             questions.setdefault(alias, []).append((file.name, partial(_has, target, asked, file.wanted, lacking)))
     left = {file.name for file in held}
     copies: Counter[str] = Counter()
-    here: dict[str, _Identity] = {}
+    here: dict[str, Identity] = {}
     for place, name, answer in answers(questions, widths, seconds):
         if place != HERE:
             copies[name] += bool(answer)
@@ -181,10 +178,10 @@ def _tell(storage: ReplicatedStorage, held: Sequence[_Held], lacking: Sequence[_
             log.error("target lacks what the ledger says", extra=facts)
 
 
-def _old_or_same(place: str, file: _Held) -> _Identity | None:
+def _old_or_same(place: str, file: _Held) -> Identity | None:
     """The identity of what is here, if it may go: it is the version that targets have, or one from before it."""
     with suppress(OSError), Path(place).open("rb") as here:
-        identity = _identity_of(os.fstat(here.fileno()))
+        identity = local.identity_of(os.fstat(here.fileno()))
         if local.is_content(here, file.wanted) or _is_left_over(place, file.written):
             return identity
     return None
@@ -201,7 +198,7 @@ def _is_left_over(place: str, written: datetime) -> bool:
     return changed < min(written.timestamp(), time.time() - config().orphan_grace)
 
 
-def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, _Identity]]) -> int:
+def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, Identity]]) -> int:
     """Remove what is here of these names, if the ledger still has these versions of them. The number removed."""
     count = 0
     if not found:
@@ -214,7 +211,7 @@ def _remove(storage: ReplicatedStorage, found: Mapping[str, tuple[UUID, _Identit
             # A write that is not committed or was rolled back: what is here may be that one's. Its own: it is
             # committed, and its traces are going.
             under_way = any(entry.version != version for entry in entries.get(name, ()))
-            if not under_way and _identity(storage.path(name)) == identity:
+            if not under_way and local.identity(storage.path(name)) == identity:
                 try:
                     Path(storage.path(name)).unlink()
                     count += 1
@@ -231,24 +228,10 @@ def _remove_deleted(storage: ReplicatedStorage, names: Sequence[str]) -> int:
     rows = MediaFile.objects.using(database_alias()).filter(storage=storage.alias, name__in=names, deleted=True)
     found = {}
     for name, version, written in rows.values_list("name", "version", "updated_at"):
-        identity = _identity(storage.path(name))
+        identity = local.identity(storage.path(name))
         if identity and _is_left_over(storage.path(name), written):
             found[name] = version, identity
     return _remove(storage, found)
-
-
-def _identity(place: str) -> _Identity | None:
-    """That of a regular file; None if there is none."""
-    try:
-        status = os.lstat(place)
-    except (OSError, ValueError):
-        return None
-    return _identity_of(status) if stat.S_ISREG(status.st_mode) else None
-
-
-def _identity_of(status: os.stat_result) -> _Identity:
-    # Not by its ctime: the write's own traces, which are links, may go in between.
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _names(storage: ReplicatedStorage) -> Iterator[str]:

@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
-from replicator import adoption, delivery, ledger
+from replicator import adoption, delivery, ledger, local
 from replicator.adoption import Adoption, Note
 from replicator.local import Entry
 from replicator.models import MediaFile, Replica
@@ -71,8 +71,8 @@ def test_what_is_recorded_is_not_read_again(site: ReplicatedStorage, monkeypatch
     adopt(site, batch=10)
     put(site, "new.txt")
     read: list[str] = []
-    steady_digest = adoption._steady_digest
-    monkeypatch.setattr(adoption, "_steady_digest", lambda path: read.append(path) or steady_digest(path))
+    steady_digest = local.steady_digest
+    monkeypatch.setattr(local, "steady_digest", lambda path: read.append(path) or steady_digest(path))
     versions = set(MediaFile.objects.values_list("name", "version"))
     run, _ = adopt(site, batch=10)
     assert (run.adopted, run.known) == (1, 25)
@@ -112,7 +112,7 @@ def test_an_unreadable_file_is_refused(site: ReplicatedStorage, monkeypatch: pyt
         # Root, whom tests may run as, may read everything.
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(adoption, "_steady_digest", refuse)
+    monkeypatch.setattr(local, "steady_digest", refuse)
     run, notes = adopt(site)
     assert (run.adopted, run.refused) == (0, 1)
     assert notes["'a.txt'"].text == "can't be read: Permission denied"
@@ -279,7 +279,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_says_how_to_go_on(
 ) -> None:
     for n in range(10):
         put(site, f"{n}.txt")
-    steady_digest = adoption._steady_digest
+    steady_digest = local.steady_digest
     calls: list[str] = []
 
     def interrupted(path: str) -> Any:
@@ -288,7 +288,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_says_how_to_go_on(
             raise KeyboardInterrupt
         return steady_digest(path)
 
-    monkeypatch.setattr(adoption, "_steady_digest", interrupted)
+    monkeypatch.setattr(local, "steady_digest", interrupted)
     with pytest.raises(SystemExit) as ended:
         manage("adopt", "--batch", "3")
     assert ended.value.code == 130
