@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError, ValidationError
+from django.db import NotSupportedError, router
 from django.db.models import BooleanField, Field, ForeignObject, JSONField, Lookup, Model, Q, QuerySet
 from django.utils import timezone
 
@@ -55,10 +56,13 @@ def parse_filter(text: str) -> Filter:
         raise NotCopied(f"{text!r}: a filter is of a model, not of one field. Write {of.label}:{rest}.")
     found = Filter(of.label, lookup.strip(), value.strip())
     converted, portable = _value(found, of.model)
+    database = router.db_for_read(of.model)
     try:
-        QuerySet(of.model).filter(Q(**{found.lookup: converted}))
-    except (FieldError, TypeError, ValueError, ValidationError) as error:
-        raise NotCopied(f"{found}: Django does not take this filter: {error}") from error
+        QuerySet(of.model).filter(Q(**{found.lookup: converted})).query.get_compiler(database).as_sql()
+    except EmptyResultSet:  # a number too large for the column, say
+        pass
+    except (FieldError, NotSupportedError, TypeError, ValueError, ValidationError) as error:
+        raise NotCopied(f"{found}: this can't be asked: {error}") from error
     return found._replace(text=portable)
 
 
@@ -83,7 +87,7 @@ def _resolved(given: Filter, model: type[Model]) -> tuple[type[Lookup[Any]], Fie
     """The class of its look-up, and a field whose values that one compares with."""
     at, field, rest = _path(given, model)
     if field.is_relation:
-        lookups = ForeignObject.get_lookups()
+        lookups = ForeignObject.class_lookups
         name, *more = rest or ["exact"]
         if name not in lookups or more:
             raise _unknown(given, name, field.related_model, lookups)
@@ -97,8 +101,8 @@ def _resolved(given: Filter, model: type[Model]) -> tuple[type[Lookup[Any]], Fie
             return found, left.output_field
         transform = left.get_transform(name)
         if transform is None:
-            known = [*left.output_field.get_lookups(), *type(left).get_lookups()]
-            raise NotCopied(f"{given}: {at} has no look-up {name!r}. {nearest(name, sorted({*known}))}")
+            known = nearest(name, list(left.output_field.get_lookups()))
+            raise NotCopied(f"{given}: {at} has no look-up {name!r}. {known}")
         left = transform(left)
     return left.get_lookup("exact"), left.output_field
 
@@ -114,8 +118,8 @@ def _path(given: Filter, model: type[Model]) -> tuple[str, Any, Sequence[str]]:
         try:
             found = here._meta.pk if part == "pk" else here._meta.get_field(part)
         except FieldDoesNotExist:
-            if field is None or part not in ForeignObject.get_lookups():
-                raise _unknown(given, part, here, ForeignObject.get_lookups() if field else ()) from None
+            if field is None or part not in ForeignObject.class_lookups:
+                raise _unknown(given, part, here, ForeignObject.class_lookups if field else ()) from None
             return at, field, parts[position:]
         if found.is_relation and found.related_model is None:
             raise NotCopied(f"{given}: {part!r} can lead to any model. Write a filter of its content type and id.")

@@ -74,7 +74,7 @@ def total(of: FileFields, choices: Choices) -> int:
 def _rows(of: FileFields, choices: Choices) -> QuerySet[Model]:
     """Those that name a file and fit the filters, each once."""
     # No manager: even a model's base manager may leave rows out, or give columns other names.
-    rows = QuerySet(of.model, using=router.db_for_read(of.model))
+    rows: QuerySet[Model] = QuerySet(of.model, using=router.db_for_read(of.model))
     # Compared as text: a field may take an empty name for NULL, which nothing is greater than.
     named = (
         Q(GreaterThan(ExpressionWrapper(F(field.name), output_field=TextField()), Value("", TextField())))
