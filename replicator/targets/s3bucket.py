@@ -11,7 +11,6 @@ from typing import Any
 
 from replicator.errors import Corrupt, DeliveryError
 from replicator.targets.base import Content, Reader, Stat, TargetFile
-from replicator.targets.s3errors import EXPECTED, code_of, is_absent
 from replicator.targets.s3requests import Requests, Times
 from replicator.targets.s3signing import Links
 from replicator.targets.s3upload import Body, checksums_of, md5_of, whole
@@ -90,13 +89,7 @@ class Bucket:
 
     def probe(self, name: str) -> None:
         """Return if it answers, and knows the bucket and us. *name*: one that no file has."""
-        try:
-            # Not HEAD: its answers do not say what is wrong.
-            self._requests.call("get_object", self._requests.key(name), quick=True)["Body"].close()
-        except EXPECTED as error:
-            # Who may not list a bucket is not told that a key is absent.
-            if not is_absent(error) and code_of(error) != "AccessDenied":
-                raise self._requests.failure("probe", error) from None
+        self._requests.probe(name)
 
     def address(self, name: str) -> str:
         """Equal for what is the same place."""

@@ -16,7 +16,7 @@ from botocore.exceptions import NoCredentialsError
 from replicator.errors import Refused, TargetError
 from replicator.targets.httpanswer import Patience
 from replicator.targets.httppool import AT_ONCE
-from replicator.targets.s3errors import CURES, EXPECTED, failure, is_absent
+from replicator.targets.s3errors import CURES, EXPECTED, code_of, failure, is_absent
 from replicator.targets.s3upload import Body
 
 # At DEBUG it logs what it signs, tokens and keys of encryption among it. Who sets its level himself, means it.
@@ -158,6 +158,16 @@ class Requests:
         # boto has no setting for it; this list is what its connections are made with.
         client._endpoint.http_session._socket_options.append(AT_ONCE)
         return client
+
+    def probe(self, name: str) -> None:
+        """Return if it answers, and knows the bucket and us. *name*: one that no file has."""
+        try:
+            # Not HEAD: its answers do not say what is wrong.
+            self.call("get_object", self.key(name), quick=True)["Body"].close()
+        except EXPECTED as error:
+            # Who may not list a bucket is not told that a key is absent.
+            if not is_absent(error) and code_of(error) != "AccessDenied":
+                raise self.failure("probe", error) from None
 
     def failure(self, what: str, error: Exception, *, doubt: bool = False) -> TargetError:
         """The error that boto's *error* is."""
