@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import Any, Self
 
@@ -165,7 +165,7 @@ class _Server:
         return {"objects": objects, "uploads": sorted(bucket.multiparts), "buckets": sorted(_backend().buckets)}
 
 
-def is_fetch(request: dict[str, Any]) -> bool:
+def is_fetch(request: Mapping[str, Any]) -> bool:
     """Whether it was answered with an object, or a part of one."""
     return bool(request["method"] == "GET" and request["key"] and request["status"] in (200, 206))
 

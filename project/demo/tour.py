@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from io import StringIO
-from typing import TypeVar
 
 from tqdm import tqdm
 
 from project.demo import checking, samples
 from project.demo.mogile import check_mogilefs
+from project.demo.pace import Pace
 from project.demo.saving import Failed, Saving
 from project.demo.shapes import Shapes, copies_at_hosts, static_files
 from project.demo.trouble import MogileTrouble, part_of_upload
 from project.embedded import BUCKET, HOSTS, Embedded
 from project.processes import Processes
 
-T = TypeVar("T")
-
 LARGE = 64 * 1024 * 1024
 
 
-class Tour:
+class Tour(Pace):
     """One tour. *limit*: seconds, for all of it."""
 
     def __init__(self, site: Embedded, processes: Processes, limit: float) -> None:
+        super().__init__(processes, limit)
         self.site = site
-        self.processes = processes
         self.mogilefs = MogileTrouble(site.ports["MOGILEFS_CONTROL_PORT"])
-        self.end = time.monotonic() + limit
-        self.limit = limit
         self.chance = random.Random(2)  # noqa: S311  # the same tour each time
         self.saving = Saving(self._each, self.chance)
         self.saving.copies = partial(copies_at_hosts, site)
@@ -148,17 +142,7 @@ class Tour:
     # Waiting and checking
 
     def wait(self) -> None:
-        """Until the ledger has no backlog. It only says when to look: what is there, the hosts say."""
-        total = self._waiting()
-        with tqdm(total=total, unit="replicas", desc="  synced", disable=None) as bar:
-            while left := self._waiting():
-                bar.n = max(bar.n, total - left)
-                bar.refresh()
-                self._check_time(f"{left} replicas are still pending or failed:\n{self._examples()}")
-                self.processes.check()
-                time.sleep(0.3)
-            bar.n = total
-            bar.refresh()
+        self._until_synced()
         self._until(lambda: not self.mogilefs.control("pending"), "MogileFS to make its further copies")
 
     def check(self) -> bool:
@@ -197,39 +181,3 @@ class Tour:
                 for name in (getattr(each, kind) or [])[:5]:
                     print(f"{each.host}: {kind}: {name}")
         return all(each.is_right for each in found) and not self.shapes.wrong and not self.saving.short
-
-    # Shared means
-
-    def _step(self, text: str) -> None:
-        print(f"• {text}", flush=True)
-
-    def _each(self, items: list[T], word: str) -> Iterator[T]:
-        for item in tqdm(items, unit="files", desc=f"  {word}", disable=None):
-            self._check_time("files were being saved.")
-            yield item
-        print(f"  {len(items)} {word}", flush=True)
-
-    def _waiting(self, target: str = "") -> int:
-        from replicator.models import Replica
-
-        backlog = Replica.objects.backlog()
-        return (backlog.at(target) if target else backlog).count()
-
-    def _examples(self) -> str:
-        from replicator.models import Replica
-
-        rows = Replica.objects.backlog().select_related("file")[:5]
-        return "\n".join(f"  {r.file.name} at {r.target}: {r.status} {r.error_kind} {r.error_text}" for r in rows)
-
-    def _until_in_step(self, target: str = "") -> None:
-        self._until(lambda: not self._waiting(target), f"{target or 'every host'} to have everything so far")
-
-    def _until(self, condition: Callable[[], object], what: str, every: float = 0.1) -> None:
-        while not condition():
-            self._check_time(f"it waited for {what}.\n{self._examples()}")
-            self.processes.check()
-            time.sleep(every)
-
-    def _check_time(self, doing: str) -> None:
-        if time.monotonic() > self.end:
-            raise Failed(f"The {self.limit:.0f} seconds are over (--limit), and {doing}")
