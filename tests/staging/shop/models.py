@@ -63,7 +63,8 @@ class Scanned(models.Model):
 
 
 class Letter(Scanned):
-    about_type = models.ForeignKey(ContentType, on_delete=models.CASCADE, null=True)
+    # Without the constraint: an app without migrations has its tables before those that have some.
+    about_type = models.ForeignKey(ContentType, on_delete=models.CASCADE, null=True, db_constraint=False)
     about_id = models.IntegerField(null=True)
     about = GenericForeignKey("about_type", "about_id")
 
