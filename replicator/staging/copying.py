@@ -72,8 +72,10 @@ class Turn:
         """Deal with all files, or with those begun in time and before the run is paused. Raises as ``Streams.each``:
         what is not dealt with stays open."""
         items = self._items()
+        for item in items:
+            item.to_copy = self._judge(item) is Verdict.COPY
         with self._streams as streams:
-            streams.each(self._look, items)
+            streams.each(self._look, [item for item in items if not item.to_copy])
             to_copy = [item for item in items if item.to_copy]
             chunks.choose(self._lease, [item.file for item in to_copy])
             streams.each(self._copy, to_copy)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 
 from django.db import transaction
 
+from replicator.errors import Refused
 from replicator.ledger.database import alias
 from replicator.models import CopyFile, CopyObject, CopyPart, CopyRun
 from replicator.staging import chunks
 from replicator.staging.base import Facts, Source
 from replicator.staging.names import digest_of
+from replicator.staging.sources import source_of
+
+log = logging.getLogger(__name__)
 
 Listing = CopyRun.Listing
 
@@ -25,11 +30,11 @@ PAGE = 1000
 _TURN = 10.0
 
 
-def is_due(run: CopyRun, source: Source) -> bool:
+def is_due(run: CopyRun) -> bool:
     """Whether to begin a listing: the source can, was asked about many files, and has as many to be asked about."""
-    if run.listing != Listing.NONE or not source.can_list or run.asked < ASK:
+    if run.listing != Listing.NONE or run.asked < ASK or _left(run) < ASK:
         return False
-    return _left(run) > ASK
+    return source_of(run.source).can_list
 
 
 def begin(run: CopyRun) -> None:
@@ -45,7 +50,13 @@ def list_on(lease: chunks.Lease, source: Source) -> int:
     run, count = lease.run, 0
     end = time.monotonic() + _TURN
     while run.listing == Listing.UNDER_WAY and time.monotonic() < end:
-        page = source.page(run.listed_to)
+        try:
+            page = source.page(run.listed_to)
+        except Refused as error:  # one may read each file, and not list them
+            log.warning("source not listed", extra={"run": run.pk, "error": str(error)})
+            run.listing = Listing.GIVEN_UP
+            run.save(using=alias(), update_fields=["listing"])
+            break
         objects = [
             CopyObject(
                 run=run,

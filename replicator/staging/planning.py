@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from django.db import DatabaseError, OperationalError, ProgrammingError, transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, ProgrammingError, transaction
 from django.utils import timezone
 
 from replicator import wake
@@ -22,7 +23,6 @@ from replicator.staging.choices import Choices
 from replicator.staging.destinations import destination_of
 from replicator.staging.filefields import FileFields, fields_of
 from replicator.staging.names import digest_of
-from replicator.staging.sources import source_of
 from replicator.staging.walking import Row, Walked, read, total
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,11 @@ def go_on(run_id: int) -> int:
     To be called by anybody at any time: by who starts a run, by a worker that is through with a chunk, by the sweep.
     A run that has nothing left is done.
     """
-    plan(run_id)
+    try:
+        plan(run_id)
+    except (NotCopied, ImproperlyConfigured) as error:  # the settings are others than those it was started with
+        log.error("copy held up", extra={"run": run_id, "error": str(error)})  # noqa: TRY400
+        chunks.hold_up(CopyRun.objects.using(alias()).get(pk=run_id), str(error))
     now = timezone.now()
     rows = CopyChunk.objects.using(alias()).filter(run=run_id, run__state=CopyRun.State.RUNNING, run__due_at__lte=now)
     waiting = [chunk for chunk in rows.order_by("pk") if chunk.lease_until is None or chunk.lease_until <= now]
@@ -96,7 +100,7 @@ def finish(run: CopyRun) -> bool:
 
 def _plan_listing(run: CopyRun) -> bool:
     """The next pages, if the source is being listed and nobody is at it."""
-    if listing.is_due(run, source_of(run.source)):
+    if listing.is_due(run):
         listing.begin(run)
         run.refresh_from_db()
     if run.listing != CopyRun.Listing.UNDER_WAY:
@@ -199,5 +203,5 @@ def _count_rows(run: CopyRun) -> None:
     rows = CopyPart.objects.using(alias()).filter(pk=part.pk)
     try:
         rows.update(total=total(fields_of(part.model, part.fields), Choices.from_json(run.choices)))
-    except (NotCopied, DatabaseError, OperationalError):
+    except (NotCopied, DatabaseError):
         rows.update(total=0)
