@@ -79,7 +79,7 @@ def claim(chunk_id: int) -> Lease | None:
 
 
 def choose(lease: Lease, files: Sequence[CopyFile]) -> None:
-    """Note that *files* will be copied now, before any is: who finds one there after a kill knows whose work it is."""
+    """Note that *files* will be copied now, before any is: who finds one here after a kill knows whose it is."""
     with transaction.atomic(using=alias()):
         _hold(lease)
         _set_state([file.pk for file in files], state=State.CHOSEN)
@@ -137,15 +137,10 @@ def add(counts: dict[int, Counter[str]]) -> None:
 
 def hold_up(run: CopyRun, trouble: str, retry_after: float | None = None) -> None:
     """Leave the source alone for a while, which grows with each time in a row: *trouble* says why, to people."""
-    conf = config()
     attempts = run.attempts + 1
-    delay = delay_seconds(
-        attempts, base=conf.retry_base, cap=conf.retry_cap, jitter=random.random(), retry_after=retry_after
-    )
-    due = timezone.now() + timedelta(seconds=delay)
     # Of several workers that meet the same trouble, one counts.
     rows = CopyRun.objects.using(alias()).filter(pk=run.pk, attempts=run.attempts)
-    rows.update(attempts=attempts, trouble=trouble, due_at=due)
+    rows.update(attempts=attempts, trouble=trouble, due_at=_again_at(attempts, retry_after))
 
 
 def hold_up_no_more(run: CopyRun) -> None:
@@ -163,20 +158,13 @@ def _hold(lease: Lease) -> None:
 
 
 def _note_failure(result: Result) -> None:
-    conf, now, file = config(), timezone.now(), result.file
+    now, file = timezone.now(), result.file
     file.attempts += 1
     file.failed_at = file.failed_at or now
     file.due_at = None
     age = (now - file.failed_at).total_seconds()
-    if result.again and not is_too_old(age, max_age=conf.retry_max_age):
-        delay = delay_seconds(
-            file.attempts,
-            base=conf.retry_base,
-            cap=conf.retry_cap,
-            jitter=random.random(),
-            retry_after=result.retry_after,
-        )
-        file.due_at = now + timedelta(seconds=delay)
+    if result.again and not is_too_old(age, max_age=config().retry_max_age):
+        file.due_at = _again_at(file.attempts, result.retry_after)
     _set_state(
         [file.pk],
         state=State.FAILED,
@@ -186,6 +174,12 @@ def _note_failure(result: Result) -> None:
         failed_at=file.failed_at,
         due_at=file.due_at,
     )
+
+
+def _again_at(attempts: int, retry_after: float | None) -> datetime:
+    conf, jitter = config(), random.random()  # noqa: S311  # spreads retries, guards nothing
+    delay = delay_seconds(attempts, base=conf.retry_base, cap=conf.retry_cap, jitter=jitter, retry_after=retry_after)
+    return timezone.now() + timedelta(seconds=delay)
 
 
 def _set_state(ids: Sequence[int], **columns: str | int | datetime | None) -> None:

@@ -25,7 +25,7 @@ class Verdict(Enum):
 
 
 def judge(facts: Facts | None, held: Held | None, choices: Choices, *, chosen: bool) -> Verdict:
-    """What becomes of a file. *facts*: what the source says of it, if it was asked; *held*: what is here, if anything.
+    """What becomes of a file. *facts*: what the source says, if it was asked; *held*: what is here, if anything.
 
     *chosen*: this run has begun to copy it before.
     """

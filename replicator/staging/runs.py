@@ -97,8 +97,10 @@ def cancel(run: CopyRun) -> bool:
 
 
 def requeue(failures: QuerySet[CopyFailure]) -> int:
-    """Have *failures*, those that are missing at the source too, tried again now; how many. A run that is done goes on;
-    one that was cancelled does not. Idempotent."""
+    """Have *failures*, those that are missing at the source too, tried again now; how many.
+
+    A run that is done goes on; one that was cancelled does not. Idempotent.
+    """
     rows = (
         CopyFile.objects.using(alias())
         .filter(pk__in=failures.order_by().values("pk"))
@@ -107,7 +109,6 @@ def requeue(failures: QuerySet[CopyFailure]) -> int:
     count = 0
     for run in sorted(set(rows.values_list("run", flat=True))):
         with transaction.atomic(using=alias()):
-            # In the order in which workers lock them: files, then parts.
             mine = rows.filter(run=run)
             missing = mine.filter(state=CopyFile.State.MISSING)
             moved = Counter(missing.values_list("part", flat=True))
