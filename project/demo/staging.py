@@ -38,11 +38,11 @@ class StagingTour(Pace):
         self._step(f"A live S3 has {len(files.sizes):,} files ({size:,.0f} MiB); its keys for us can only read")
         before = self.live.state()
         print(f"  {files.make_rows():,} rows name them, and {len(files.missing)} that it has lost", flush=True)
-        rows = dump()
+        rows = self.dump()
         self._step(
             "Copying; the worker is killed (SIGKILL) three times, and meanwhile the S3 answers 503 for a while"
         )
-        said = self.command("copy-media", "--from", "live")
+        said = self.command("replicator", "copy-media", "--from", "live")
         print(f"  {said.strip().splitlines()[0]}", flush=True)
         self.disturb(len(files.sizes))
         self.wait_for_run()
@@ -52,7 +52,7 @@ class StagingTour(Pace):
         self._until_synced()
         self._until(lambda: not self.left_behind(), "what the killed workers had begun to be removed")
         self._step("Copying again: everything is there already")
-        self.command("copy-media", "--from", "live")
+        self.command("replicator", "copy-media", "--from", "live")
         self.wait_for_run()
         self.check_run(copied_=0, there=len(files.sizes), missing=files.missing)
         if again := self.live.fetched() - sum(map(is_fetch, requests)):
@@ -108,7 +108,7 @@ class StagingTour(Pace):
 
         from replicator.conf import config
 
-        if dump() != rows:
+        if self.dump() != rows:
             self.wrong.append("the rows are not what they were")
         requests = self.live.requests()
         self.wrong += copied.touched(before, self.live.state(), requests)
@@ -148,21 +148,14 @@ class StagingTour(Pace):
 
         return CopyRun.objects.latest("pk")
 
+    def dump(self) -> str:
+        """The rows that name files, and the users they belong to."""
+        return self.command("dumpdata", "gallery", "auth.user")
+
     def command(self, *arguments: str) -> str:
-        """What ``manage.py replicator`` says."""
+        """What ``manage.py`` says."""
         from django.core.management import call_command
 
         said = StringIO()
-        call_command("replicator", *arguments, stdout=said)
+        call_command(*arguments, stdout=said)
         return said.getvalue()
-
-
-def dump() -> str:
-    """The rows that name files, and the users they belong to."""
-    from django.contrib.auth import get_user_model
-    from django.core import serializers
-
-    from project.gallery.models import Example, Picture, Profile
-
-    models = (Picture, Profile, Example, get_user_model())
-    return "\n".join(serializers.serialize("jsonl", model._base_manager.order_by("pk")) for model in models)

@@ -60,6 +60,7 @@ class Site:
         log_level: str = "INFO",
         media_root: Path | None = None,
         prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         #: What puts a command onto the site's machine.
@@ -93,6 +94,7 @@ class Site:
             "CELERY_BROKER_URL": broker or f"redis://127.0.0.1:{free_port()}/0",
             "LOG_LEVEL": log_level,
             "PYTHONPATH": str(CHECKOUT),
+            **(environment or {}),
         }
         (folder / "var").mkdir(parents=True, exist_ok=True)
         self._parts: list[Part] = []

@@ -31,11 +31,13 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.db.models import Sum
 from django.utils import timezone
 
+from project.demo.livefiles import LiveFiles
 from replicator import delivery, ledger, local, tasks, wake
 from replicator.conf import config
-from replicator.models import MediaFile, Replica, TargetState
+from replicator.models import CopyFailure, CopyRun, MediaFile, Replica, TargetState
 from replicator.storage import ReplicatedStorage, spool
 from replicator.targets import get_target
 
@@ -329,6 +331,30 @@ def reprs() -> str:
     """How the targets and the settings show themselves in a traceback with its variables."""
     targets = [get_target(alias) for alias in config().targets]
     return repr([targets, [vars(target) for target in targets], config()])
+
+
+@command
+def make_rows(live: int) -> int:
+    """Those that name the files of a live site which has so many."""
+    return LiveFiles(live).make_rows()
+
+
+@command
+def dump() -> str:
+    """The project's own rows, and the users they belong to."""
+    out = io.StringIO()
+    call_command("dumpdata", "gallery", "auth.user", stdout=out)
+    return out.getvalue()
+
+
+@command
+def copy_run() -> dict[str, Any]:
+    """The last one."""
+    run = CopyRun.objects.latest("pk")
+    names = ("copied", "there", "newer", "excluded", "missing", "failed", "rows", "bytes")
+    sums = run.parts.aggregate(**{name: Sum(name) for name in names})
+    listed = CopyFailure.objects.filter(run=run).values_list("name", flat=True)
+    return {"state": run.state, "trouble": run.trouble, "failures": sorted(listed), **sums}
 
 
 # Dying
