@@ -144,7 +144,6 @@ def progress_of(run: CopyRun, now: datetime | None = None) -> Progress:
             part.rows,
             part.total,
             {str(state): getattr(part, state) for state in COUNTED},
-            open_files.get(part.pk, 0),
             part.bytes,
             part.walked,
             part.trouble,
