@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -53,6 +54,8 @@ class Stat:
     """Those that the target knows: name as in ``hashlib`` → lower-case hex."""
     mogile_class: str = ""
     """Where it has classes; empty for the default one."""
+    modified: datetime | None = field(default=None, compare=False)
+    """When it was written there, aware; None: it does not say."""
 
 
 class Content(Protocol):

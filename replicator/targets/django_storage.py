@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from functools import partial
 
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
@@ -25,33 +25,13 @@ from replicator.targets.base import (
     safe_name,
     url_path,
 )
-from replicator.targets.storageapi import AnyStorage
 from replicator.targets.storageentries import find, fresh, is_s3, overlap, saves_its_own_way, sources
 from replicator.targets.storagefolder import Folder
+from replicator.targets.storageplaces import Patience, Place, place_of
 
 #: What a probe asks for: whether it is there does not matter.
 PROBE = "replicator-probe"
 _ID = "replicator.targets.storage"
-
-
-class Place(Protocol):
-    """Where a storage keeps files, by their names in it. It promises what ``Target`` does."""
-
-    def put(self, name: str, file: TargetFile, content: Content) -> None: ...
-
-    def delete(self, name: str, file: TargetFile) -> None: ...
-
-    def stat(self, name: str) -> Stat | None: ...
-
-    def open(self, name: str) -> AbstractContextManager[Reader]: ...
-
-    def signed_url(self, name: str, seconds: int, disposition: str) -> str: ...
-
-    def probe(self, name: str) -> None: ...
-
-    def address(self, name: str) -> str: ...
-
-    def close(self) -> None: ...
 
 
 class StorageTarget(Target):
@@ -95,7 +75,7 @@ class StorageTarget(Target):
             raise ValueError(f'prefix is {prefix!r}: write a folder, as in "copies/"') from None
         self.storage = storage
         self._root = url_path(base_url)
-        self._times = (connect_timeout, read_timeout, min_rate)
+        self._patience = Patience(connect_timeout, read_timeout, min_rate)
         self._born = os.getpid()
         self._made: tuple[int, Place] | None = None
         # A lock of the parent's may be held for ever after a fork.
@@ -159,17 +139,11 @@ class StorageTarget(Target):
             storage = find(self.storage)
         except ImproperlyConfigured as error:
             raise Refused(f"{self.alias}: {error}") from None
-        if saves_its_own_way(storage):
-            # After a fork, what the parent's may have connected is the parent's.
-            forked = os.getpid() != self._born
-            return AnyStorage(fresh(self.storage) if forked else storage, self.storage)
-        if isinstance(storage, FileSystemStorage):
-            return Folder(storage)
-        # boto takes a quarter of a second and 30 MB to import, and is there only if the project has such a storage.
-        from replicator.targets.s3bucket import Bucket
-        from replicator.targets.s3requests import Times
-
-        return Bucket(lambda: fresh(self.storage), Times(*self._times), connections=self.concurrency)
+        if os.getpid() != self._born:
+            # What the parent's may have connected is the parent's.
+            storage = fresh(self.storage)
+        make = partial(fresh, self.storage)
+        return place_of(storage, make, self.storage, self._patience, connections=self.concurrency)
 
     # Checks
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from replicator.errors import Corrupt, DeliveryError
 from replicator.targets.base import Content, Reader, Stat, TargetFile
+from replicator.targets.s3conditions import Conditions
 from replicator.targets.s3requests import Requests, Times
 from replicator.targets.s3signing import Links
 from replicator.targets.s3upload import Body, checksums_of, md5_of, whole
@@ -31,28 +32,30 @@ class Bucket:
     """
 
     def __init__(self, make_storage: Callable[[], Any], times: Times, *, connections: int) -> None:
-        self._requests = Requests(make_storage, times, connections=connections)
+        self.requests = Requests(make_storage, times, connections=connections)
         self._links = Links(make_storage)
+        self._conditions = Conditions()
 
-    def put(self, name: str, file: TargetFile, content: Content) -> None:
-        key = self._requests.key(name)
+    def put(self, name: str, file: TargetFile, content: Content, *, if_free: bool = False) -> None:
+        key = self.requests.key(name)
         if content.size > SINGLE:
-            self._put_parts(key, file, content)
+            self._put_parts(key, file, content, if_free=if_free)
             return
         sha256 = file.sha256
         body: Body | bytearray
         if content.size > SMALL:
-            body = Body(content, content.size, self._requests.times.patience(), f"put {key}", last=True)
+            body = Body(content, content.size, self.requests.times.patience(), f"put {key}", last=True)
         else:
             # Of bytes boto makes a file, and asks for a file whether it may come.
             body = bytearray(whole(content))
             sha256 = hashlib.sha256(body).hexdigest()
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode() if self._requests.sends_checksums else ""
-        parameters = self._parameters(key, file)
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode() if self.requests.sends_checksums else ""
+        parameters = self.parameters(key, file)
         if checksum:
             parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
         file.may_send()
-        answer = self._requests.ask("put_object", key, body, **parameters)
+        with self._conditions.of(if_free=if_free, key=key) as condition:
+            answer = self.requests.ask("put_object", key, body, **parameters, **condition)
         if checksum and answer.get("ChecksumSHA256") == checksum:
             return
         md5 = hashlib.md5(body, usedforsecurity=False) if isinstance(body, bytearray) else body.md5
@@ -60,69 +63,71 @@ class Bucket:
             self._compare_size(key, content.size)
 
     def delete(self, name: str, file: TargetFile) -> None:
-        key = self._requests.key(name)
+        key = self.requests.key(name)
         file.may_send()
         with suppress(FileNotFoundError):
-            self._requests.ask("delete_object", key)
+            self.requests.ask("delete_object", key)
 
     def stat(self, name: str) -> Stat | None:
         try:
-            answer = self._requests.ask("head_object", self._requests.key(name), ChecksumMode="ENABLED")
+            answer = self.requests.ask("head_object", self.requests.key(name), ChecksumMode="ENABLED")
         except FileNotFoundError:
             return None
-        return Stat(answer["ContentLength"], checksums_of(answer))
+        return Stat(answer["ContentLength"], checksums_of(answer), modified=answer.get("LastModified"))
 
     @contextmanager
     def open(self, name: str) -> Iterator[Reader]:
-        key = self._requests.key(name)
-        stream = self._requests.ask("get_object", key)["Body"]
+        key = self.requests.key(name)
+        stream = self.requests.ask("get_object", key)["Body"]
         try:
             yield SortedReader(
                 lambda size: stream.read(None if size < 0 else size),
-                lambda error: self._requests.failure(f"get {key}", error),
+                lambda error: self.requests.failure(f"get {key}", error),
             )
         finally:
             stream.close()
 
     def signed_url(self, name: str, seconds: int, disposition: str) -> str:
-        return self._links.make(name, self._requests.key(name), seconds, disposition, self._requests.where)
+        return self._links.make(name, self.requests.key(name), seconds, disposition, self.requests.where)
 
     def probe(self, name: str) -> None:
         """Return if it answers, and knows the bucket and us. *name*: one that no file has."""
-        self._requests.probe(name)
+        self.requests.probe(name)
 
     def address(self, name: str) -> str:
         """Equal for what is the same place."""
-        return self._requests.address(name)
+        return self.requests.address(name)
 
     def close(self) -> None:
         """Drop kept connections."""
-        self._requests.close()
+        self.requests.close()
 
-    def _put_parts(self, key: str, file: TargetFile, content: Content) -> None:
+    def _put_parts(self, key: str, file: TargetFile, content: Content, *, if_free: bool) -> None:
         """As many requests as it takes; nothing is visible before the last one."""
         file.may_send()
-        upload = self._requests.ask("create_multipart_upload", key, **self._parameters(key, file))["UploadId"]
+        upload = self.requests.ask("create_multipart_upload", key, **self.parameters(key, file))["UploadId"]
         try:
             size = max(PART, -(-content.size // MOST_PARTS))
             left = content.size
             parts: list[dict[str, Any]] = []
             while left:
-                body = Body(
-                    content, min(size, left), self._requests.times.patience(), f"put {key}", last=left <= size
-                )
+                body = Body(content, min(size, left), self.requests.times.patience(), f"put {key}", last=left <= size)
                 left -= len(body)
                 number = len(parts) + 1
                 file.may_send()
-                answer = self._requests.ask("upload_part", key, body, UploadId=upload, PartNumber=number)
+                answer = self.requests.ask("upload_part", key, body, UploadId=upload, PartNumber=number)
                 self._proves(key, answer, body.md5.hexdigest())
                 parts.append({"PartNumber": number, "ETag": answer.get("ETag", "")})
             file.may_send()
-            self._requests.ask("complete_multipart_upload", key, UploadId=upload, MultipartUpload={"Parts": parts})
+            with self._conditions.of(if_free=if_free, key=key) as condition:
+                done = {"Parts": parts}
+                self.requests.ask(
+                    "complete_multipart_upload", key, UploadId=upload, MultipartUpload=done, **condition
+                )
         except BaseException:
             # Parts cost money until they are removed. If the last request is still under way, this ends it.
             with suppress(DeliveryError, FileNotFoundError):
-                self._requests.ask("abort_multipart_upload", key, quick=True, UploadId=upload)
+                self.requests.ask("abort_multipart_upload", key, quick=True, UploadId=upload)
             raise
         self._compare_size(key, content.size)
 
@@ -135,17 +140,17 @@ class Bucket:
 
     def _compare_size(self, key: str, size: int) -> None:
         try:
-            held = self._requests.ask("head_object", key)["ContentLength"]
+            held = self.requests.ask("head_object", key)["ContentLength"]
         except FileNotFoundError:
             raise Corrupt(f"put {key}: S3 took it, and does not have it") from None
         if held != size:
             raise Corrupt(f"put {key}: {size} bytes were sent, and S3 has {held}")
 
-    def _parameters(self, key: str, file: TargetFile) -> dict[str, Any]:
+    def parameters(self, key: str, file: TargetFile) -> dict[str, Any]:
         """What S3Storage would store with this file."""
         parameters: dict[str, Any] = {
             name: value
-            for name, value in self._requests.storage.get_object_parameters(key).items()
+            for name, value in self.requests.storage.get_object_parameters(key).items()
             if not name.startswith("Checksum")
         }
         if "ContentType" not in parameters:
@@ -153,6 +158,6 @@ class Bucket:
             parameters["ContentType"] = file.content_type if known else "application/octet-stream"
             if encoding := mimetypes.guess_type(file.name)[1]:
                 parameters.setdefault("ContentEncoding", encoding)
-        if self._requests.storage.default_acl:
-            parameters.setdefault("ACL", self._requests.storage.default_acl)
+        if self.requests.storage.default_acl:
+            parameters.setdefault("ACL", self.requests.storage.default_acl)
         return parameters

@@ -13,6 +13,7 @@ from django.core.files.storage import Storage
 from replicator.errors import Corrupt, LocalChanged, Refused, Unavailable
 from replicator.targets.base import Content, Reader, Stat, TargetFile
 from replicator.targets.http import CHUNK
+from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageerrors import reader, sorting
 
 #: Up to this size a content is held in memory, above in a temporary file.
@@ -20,7 +21,7 @@ SPOOL = 1024 * 1024
 
 
 class AnyStorage:
-    """Keeps files under exactly their names in *storage*; *alias*: its own.
+    """Keeps files under exactly their names in *storage*; *alias*: its own, or what else people know it by.
 
     The API has no atomic replacement. So that readers miss a file as shortly as may be, and never for a content that
     fails, the whole content is at hand before anything is changed.
@@ -30,10 +31,13 @@ class AnyStorage:
         self._storage = storage
         self._alias = alias
 
-    def put(self, name: str, file: TargetFile, content: Content) -> None:
+    def put(self, name: str, file: TargetFile, content: Content, *, if_free: bool = False) -> None:
         what = f"put {name}"
         with _spooled(content) as spool:
-            self._make_free(name, file, what)
+            if not if_free:
+                self._make_free(name, file, what)
+            elif self._exists(name, what):
+                raise FileExistsError(name)
             upload = File(spool, name)
             # Many storages look for it here.
             upload.content_type = file.content_type  # type: ignore[attr-defined]
@@ -91,7 +95,7 @@ class AnyStorage:
 
     def address(self, name: str) -> str:
         """Equal for what is the same place."""
-        return f"storage {self._alias}: {name}"
+        return address_of(self._storage, name)
 
     def close(self) -> None:
         """Its connections are the storage's own."""
@@ -102,6 +106,10 @@ class AnyStorage:
             taken = self._storage.get_available_name(name) != name and self._storage.exists(name)
         if taken:
             self._delete(name, file, what)
+
+    def _exists(self, name: str, what: str) -> bool:
+        with sorting(what):
+            return self._storage.exists(name)
 
     def _delete(self, name: str, file: TargetFile, what: str) -> None:
         if self._is_folder(name, what):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,8 +18,11 @@ from django.utils._os import safe_makedirs
 from replicator.errors import LocalChanged, Refused, Unavailable
 from replicator.targets.base import Content, Reader, Stat, TargetFile
 from replicator.targets.http import CHUNK
-from replicator.targets.storageerrors import reader, sorting
+from replicator.targets.storageaddresses import address_of
+from replicator.targets.storageerrors import failure, reader, sorting
 
+#: What a file system without hard links says.
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -27,7 +32,7 @@ class Folder:
     def __init__(self, storage: FileSystemStorage) -> None:
         self._storage = storage
 
-    def put(self, name: str, file: TargetFile, content: Content) -> None:
+    def put(self, name: str, file: TargetFile, content: Content, *, if_free: bool = False) -> None:
         what = f"put {name}"
         path = self._path(name, what)
         self._not_the_source(path, file)
@@ -42,12 +47,29 @@ class Folder:
             finally:
                 os.close(descriptor)
             file.may_send()
-            with sorting(what):
-                temporary.replace(path)
+            if not if_free or not self._show_if_free(temporary, path, what):
+                with sorting(what):
+                    temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+    def _show_if_free(self, temporary: Path, path: Path, what: str) -> bool:
+        """Whether it could be done at once. Raises ``FileExistsError`` if something has the name."""
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise failure(what, error, doubt=False) from None
+            if os.path.lexists(path):
+                raise FileExistsError(path) from None
+            return False
+        with suppress(OSError):
+            temporary.unlink()
+        return True
 
     def delete(self, name: str, file: TargetFile) -> None:
         what = f"delete {name}"
@@ -65,7 +87,11 @@ class Folder:
                 found = self._path(name, what).stat()
             except ABSENT:
                 return None
-        return None if modes.S_ISDIR(found.st_mode) else Stat(found.st_size)
+        return (
+            None
+            if modes.S_ISDIR(found.st_mode)
+            else Stat(found.st_size, modified=datetime.fromtimestamp(found.st_mtime, tz=UTC))
+        )
 
     @contextmanager
     def open(self, name: str) -> Iterator[Reader]:
@@ -99,7 +125,7 @@ class Folder:
 
     def address(self, name: str) -> str:
         """Equal for what is the same place."""
-        return f"folder {os.path.realpath(self._path(name, 'find'))}"
+        return address_of(self._storage, name)
 
     def close(self) -> None:
         """It keeps nothing open."""
