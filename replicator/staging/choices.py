@@ -19,7 +19,7 @@ from replicator.staging.filefields import FileFields, file_fields, find_app, fin
 from replicator.staging.filters import Filter
 
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?b?)|bytes)", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?b?)|b|bytes)?", re.ASCII | re.IGNORECASE)
 _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 _AGE = re.compile(r"(\d+)\s*([hdw])", re.ASCII | re.IGNORECASE)
 _AGE_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -158,7 +158,7 @@ def parse_sample(text: str) -> float:
 def parse_size(text: str) -> int:
     """``20M``, ``1.5 GiB``, ``20 MB`` (a thousand thousands each), ``500``: bytes. Raises ``NotCopied``."""
     match = _SIZE.fullmatch(text.strip())
-    base = 1000 if match and match[2] and (match[3] or "").lower() == "b" else 1024
+    base = 1000 if match and (match[3] or "").lower() == "b" else 1024
     size = int(float(match[1]) * base ** _UNITS[(match[2] or "").lower()]) if match else 0
     if not 0 < size < 2**63:
         raise NotCopied(f"{text!r} is no size of a file. Write such as 500 KiB, 20M or 1.5 GiB.")

@@ -86,11 +86,11 @@ def find_label(text: str) -> tuple[FileFields, str]:
         each for each in model._meta.concrete_fields if isinstance(each, FileField) and each.name not in names
     ]
     for each in inherited:
-        if field in ("", each.name):
-            parent = each.model._meta.label
-            raise NotCopied(
-                f"The file fields of {model._meta.label} are in {parent}. Write {parent}{field and f'.{field}'}."
-            )
+        parent = each.model._meta.label
+        if field == each.name:
+            raise NotCopied(f"{model._meta.label}.{field} is in the table of {parent}. Write {parent}.{field}.")
+        if not field:
+            raise NotCopied(f"{model._meta.label} has file fields only in the table of {parent}. Write {parent}.")
     if of is None:
         raise NotCopied(
             f"{model._meta.label} has no file fields. Models that have some: {', '.join(known) or 'none'}."
