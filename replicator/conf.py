@@ -34,6 +34,8 @@ class StagingConf:
 
     source: str
     """Alias, in ``STORAGES``, of the live site's files."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Alias of a storage here → that of what has its files on the live site, where it is not *source*."""
     concurrency: int = 8
     """Files that one worker process copies at once."""
     workers: int = 2
@@ -119,7 +121,7 @@ _NUMBERS: dict[str, tuple[type, float]] = {
 }
 
 #: The keys of STAGING, and the most that those which are numbers may be.
-_STAGING = {"SOURCE": 0, "CONCURRENCY": 256, "WORKERS": 256}
+_STAGING = {"SOURCE": 0, "SOURCES": 0, "CONCURRENCY": 256, "WORKERS": 256}
 
 #: Of characters that may be in a queue's name, and in a list with commas.
 NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -224,6 +226,13 @@ def _staging_problems(staging: object) -> Iterator[Problem]:
     for key, value in staging.items():
         if key not in _STAGING:
             yield Problem(f"{where} has an unknown key {key!r}.", nearest(str(key), list(_STAGING)))
+        elif key == "SOURCES":
+            if not isinstance(value, Mapping) or not all(isinstance(v, str) and v for v in (*value, *value.values())):
+                yield Problem(
+                    f"{where}[{key!r}] is not a dictionary of aliases.",
+                    f'Write {where}["SOURCES"] = {{"avatars": "live-avatars"}}: a storage here, and where its files are '
+                    "on the live site.",
+                )
         elif key != "SOURCE" and (
             isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _STAGING[key]
         ):

@@ -20,7 +20,7 @@ from replicator.staging.chunks import Lease, LeaseLost, Result, State
 from replicator.staging.destinations import destination_of
 from replicator.staging.filefields import fields_of
 from replicator.staging.judging import Verdict, judge
-from replicator.staging.marked import check_marked
+from replicator.staging.marked import check_marked, source_alias
 from replicator.staging.sources import source_of
 from replicator.staging.streams import Item, Streams, Watched
 
@@ -43,11 +43,10 @@ def copy(chunk_id: int) -> dict[str, Any]:
     try:
         # Looked at in each worker: its settings need not be those of who started the run.
         check_marked(lease.run.source)
-        source = source_of(lease.run.source)
         if lease.chunk.kind == CopyChunk.Kind.LISTING:
-            story["listed"] = listing.list_on(lease, source)
+            story["listed"] = listing.list_on(lease, source_of(lease.run.source))
         else:
-            Turn(lease, source, begun + config().run_seconds).work()
+            Turn(lease, begun + config().run_seconds).work()
         chunks.hold_up_no_more(lease.run)
     except LeaseLost:
         return {**story, **lease.counts, "skipped": "another worker has taken over, or the run was cancelled"}
@@ -63,8 +62,8 @@ def copy(chunk_id: int) -> dict[str, Any]:
 class Turn:
     """The files of one lease."""
 
-    def __init__(self, lease: Lease, source: Source, end: float) -> None:
-        self._lease, self._source = lease, source
+    def __init__(self, lease: Lease, end: float) -> None:
+        self._lease = lease
         self._choices = Choices.from_json(lease.run.choices)
         self._streams = Streams(lease, end)
 
@@ -84,13 +83,17 @@ class Turn:
         """The files, with what their destinations have of them, and what the source's listing says."""
         listed = listing.known(self._lease.run, self._lease.files)
         by_destination: dict[Destination, list[Item]] = {}
-        kept: dict[tuple[int, str], Destination] = {}
+        kept: dict[tuple[int, str], tuple[Source, Destination]] = {}
         for file in self._lease.files:
-            destination = kept.get((file.part_id, file.field))
-            if destination is None:
+            between = kept.get((file.part_id, file.field))
+            if between is None:
                 (field,) = fields_of(file.part.model, [file.field]).fields
-                destination = kept[file.part_id, file.field] = destination_of(field.storage)
-            item = Item(file, destination, destination.clean(file.name), facts=listed.get(file.name))
+                source = source_of(source_alias(field.storage, self._lease.run.source))
+                between = kept[file.part_id, file.field] = source, destination_of(field.storage)
+            source, destination = between
+            # Of other sources than the run's own there is no listing.
+            facts = listed.get(file.name) if source.alias == self._lease.run.source else None
+            item = Item(file, source, destination, destination.clean(file.name), facts=facts)
             by_destination.setdefault(destination, []).append(item)
         for destination, items in by_destination.items():
             held = destination.held([item.name for item in items])
@@ -105,7 +108,7 @@ class Turn:
         verdict = self._judge(item)
         if verdict is Verdict.ASK:
             self._streams.asked()
-            item.facts = self._source.stat(item.file.name)
+            item.facts = item.source.stat(item.file.name)
             if item.facts is None:
                 return Result(item.file, State.MISSING)
             verdict = self._judge(item)
@@ -137,10 +140,10 @@ class Turn:
         name, held = item.file.name, item.held
         with ExitStack() as stack:
             try:
-                within = item.destination.copy_within(self._source, name, item.facts, held)
+                within = item.destination.copy_within(item.source, name, item.facts, held)
                 if within is not None:
                     return within
-                stream = stack.enter_context(self._source.open(name))
+                stream = stack.enter_context(item.source.open(name))
             except FileNotFoundError:
                 return None
             return item.destination.put(item.name, Watched(stream, self._streams.stop), held)

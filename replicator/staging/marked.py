@@ -1,6 +1,8 @@
-"""That live media are copied only to a site whose settings say that it is one for staging."""
+"""What the settings say: that this site is one for staging, and what is copied from where."""
 
 from __future__ import annotations
+
+from django.core.files.storage import Storage, storages
 
 from replicator.conf import config
 from replicator.staging.base import NotCopied
@@ -19,3 +21,12 @@ def check_marked(source: str) -> None:
         raise NotCopied(
             f'REPLICATOR["STAGING"]["SOURCE"] is {staging.source!r}: copy from that, or write {source!r} there.'
         )
+
+
+def source_alias(storage: Storage, source: str) -> str:
+    """Alias of what has the files of *storage* on the live site: *source*, unless the settings name another for it."""
+    staging = config().staging
+    if staging is None or not staging.sources:
+        return source
+    alias = getattr(storage, "alias", None) or next((a for a in storages.backends if storages[a] == storage), None)
+    return staging.sources.get(str(alias), source)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, ProgrammingError, transaction
+from django.db import DatabaseError, ProgrammingError, connections, router, transaction
 from django.utils import timezone
 
 from replicator import wake
@@ -143,13 +143,14 @@ def _plan_rows(run: CopyRun, part: CopyPart) -> None:
         of = fields_of(part.model, part.fields)
         # Read before anything is locked: it may take long, and be another database.
         walked = read(of, choices, part.cursor, limit)
-    except (NotCopied, ProgrammingError) as error:
-        log.error("model not copied", extra={"run": run.pk, "model": part.model, "error": str(error)})  # noqa: TRY400
-        CopyPart.objects.using(alias()).filter(pk=part.pk).update(walked=True, trouble=str(error))
-        return
-    except DatabaseError as error:
-        chunks.hold_up(run, f"{part.model} can't be read: {error}")
-        run.refresh_from_db()
+    except (NotCopied, DatabaseError) as error:
+        log.error("model not read", extra={"run": run.pk, "model": part.model, "error": str(error)})  # noqa: TRY400
+        if isinstance(error, NotCopied | ProgrammingError) or not _has_table(part):
+            # The others need not wait for somebody to make it.
+            CopyPart.objects.using(alias()).filter(pk=part.pk).update(walked=True, trouble=str(error))
+        else:
+            chunks.hold_up(run, f"{part.model} can't be read: {error}")
+            run.refresh_from_db()
         return
     files = list(_files(run, part, of, walked.rows))
     with transaction.atomic(using=alias()):
@@ -159,6 +160,15 @@ def _plan_rows(run: CopyRun, part: CopyPart) -> None:
         _insert(run, part, files, _label(part, walked))
         locked.cursor, locked.walked, locked.rows = walked.cursor, walked.done, locked.rows + walked.count
         locked.save(using=alias(), update_fields=["cursor", "walked", "rows"])
+
+
+def _has_table(part: CopyPart) -> bool:
+    model = fields_of(part.model, []).model
+    connection = connections[router.db_for_read(model)]
+    try:
+        return model._meta.db_table in connection.introspection.table_names(include_views=True)
+    except DatabaseError:
+        return True  # who knows: its database is away
 
 
 def _files(run: CopyRun, part: CopyPart, of: FileFields, rows: Sequence[Row]) -> Iterator[CopyFile]:

@@ -19,7 +19,7 @@ from replicator.staging import chunks, planning
 from replicator.staging.base import NotCopied
 from replicator.staging.choices import Choices
 from replicator.staging.destinations import destination_of
-from replicator.staging.marked import check_marked
+from replicator.staging.marked import check_marked, source_alias
 from replicator.staging.safety import check_apart
 from replicator.staging.sources import source_of
 
@@ -39,12 +39,14 @@ def start(source: str, choices: Choices, who: str = "") -> CopyRun:
     if not selected:
         raise NotCopied("no model here has a file field that was chosen: there is nothing to copy.")
     try:
-        reading = source_of(source)
-        destinations = {destination_of(field.storage) for each in selected for field in each.fields}
-        check_apart(reading, list(destinations))
-        reading.check()
-        if choices.require_read_only:
-            reading.prove_read_only()
+        storages = [field.storage for each in selected for field in each.fields]
+        destinations = list({destination_of(storage) for storage in storages})
+        for each_source in sorted({source_alias(storage, source) for storage in storages}):
+            reading = source_of(each_source)
+            check_apart(reading, destinations)
+            reading.check()
+            if choices.require_read_only:
+                reading.prove_read_only()
     except (DeliveryError, ImproperlyConfigured, OSError) as error:
         raise NotCopied(f"{source} can't be read: {error}") from error
     with transaction.atomic(using=alias()):

@@ -19,7 +19,7 @@ from replicator.conf import config
 from replicator.errors import DeliveryError, Refused, Unavailable
 from replicator.models import CopyFile
 from replicator.staging import chunks
-from replicator.staging.base import Destination, Facts, Held, Stream
+from replicator.staging.base import Destination, Facts, Held, Source, Stream
 from replicator.staging.chunks import Lease, Result, State
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Item:
     """One file, and what is known of it."""
 
     file: CopyFile
+    source: Source
     destination: Destination
     name: str
     """As the destination writes it."""
