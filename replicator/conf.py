@@ -230,7 +230,7 @@ def _staging_problems(staging: object) -> Iterator[Problem]:
             if not isinstance(value, Mapping) or not all(isinstance(v, str) and v for v in (*value, *value.values())):
                 yield Problem(
                     f"{where}[{key!r}] is not a dictionary of aliases.",
-                    f'Write {where}["SOURCES"] = {{"avatars": "live-avatars"}}: a storage here, and where its files are '
+                    f'Write {where}["SOURCES"] = {{"avatars": "live-avatars"}}: a storage here, and what has its files '
                     "on the live site.",
                 )
         elif key != "SOURCE" and (

@@ -24,7 +24,7 @@ def check_marked(source: str) -> None:
 
 
 def source_alias(storage: Storage, source: str) -> str:
-    """Alias of what has the files of *storage* on the live site: *source*, unless the settings name another for it."""
+    """Alias of what has the files of *storage* on the live site: *source*, unless the settings say otherwise."""
     staging = config().staging
     if staging is None or not staging.sources:
         return source
