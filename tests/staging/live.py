@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 
 from replicator import staging, wake
@@ -74,6 +76,19 @@ class Staging:
         while self.messages and len(stories) < most:
             stories.append(staging.copy(self.messages.pop(0)["chunk"]))
         return stories
+
+    def worker(self, stories: list[dict[str, Any]]) -> threading.Thread:
+        """One more, in a thread of its own, which is started."""
+
+        def work() -> None:
+            try:
+                stories.extend(self.work())
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
 
     def held(self) -> dict[str, bytes]:
         """What is on this site's disk."""

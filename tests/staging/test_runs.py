@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import Any
 
@@ -316,8 +315,7 @@ def test_a_pause_stops_soon_and_a_resume_goes_on(site: Staging, monkeypatch: pyt
 
     monkeypatch.setattr(FolderSource, "open", slow)
     run = site.start()
-    worker = threading.Thread(target=site.work)
-    worker.start()
+    worker = site.worker([])
     while not site.counts(run):
         time.sleep(0.01)
     assert staging.pause(run)
@@ -351,11 +349,8 @@ def test_two_workers_share_a_run(site: Staging) -> None:
     """Chunks go to whoever takes them; each file is copied once."""
     site.fill(2500)
     run = site.start()
-    stories: list[list[dict[str, Any]]] = []
-    workers = [threading.Thread(target=lambda: stories.append(site.work())) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
+    stories: list[dict[str, Any]] = []
+    for worker in [site.worker(stories), site.worker(stories)]:
         worker.join()
     staging.sweep()
     site.work()
