@@ -24,6 +24,7 @@ class CheckedStream(Stream):
         self._what = what
         self._moved = 0
         self._ended = False
+        self._error: Exception | None = None
         # One is enough: the strongest.
         self._kind = next((kind for kind in ("sha256", "md5") if kind in facts.checksums), "")
         self._hash = hashlib.new(self._kind, usedforsecurity=False) if self._kind else None
@@ -31,9 +32,19 @@ class CheckedStream(Stream):
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
             return b"".join(iter(lambda: self.read(PIECE), b""))
+        if self._error is not None:
+            raise self._error
         if not size or self._ended:
             return b""
-        data = self._read(min(size, PIECE))
+        try:
+            return self._next(min(size, PIECE))
+        except Exception as error:
+            # Who reads on must not take what comes then for the end.
+            self._error = error
+            raise
+
+    def _next(self, size: int) -> bytes:
+        data = self._read(size)
         self._moved += len(data)
         if self._hash is not None:
             self._hash.update(data)

@@ -12,11 +12,11 @@ from time import monotonic
 
 from django.core.files.storage import FileSystemStorage
 
-from replicator.errors import Corrupt, Refused, Unavailable
+from replicator.errors import Corrupt, DeliveryError, Refused, Unavailable
 from replicator.staging.base import Facts, NotCopied, Source
 from replicator.staging.checkedstream import CheckedStream
 from replicator.targets.base import safe_name
-from replicator.targets.storageerrors import reader, sorting
+from replicator.targets.storageerrors import sorting
 from replicator.targets.storagefolder import ABSENT, Folder
 
 #: Seconds that looking for something that can be written may take.
@@ -57,21 +57,23 @@ class FolderSource(Source):
                 self.check()
         if descriptor < 0:
             raise FileNotFoundError(name)
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no path
-            begun = os.fstat(descriptor)
+        try:
+            with sorting(what):
+                begun = os.fstat(descriptor)
             if not modes.S_ISREG(begun.st_mode):
                 raise FileNotFoundError(name)
-            stream = reader(file, what)
 
             def read(size: int) -> bytes:
-                data = stream.read(size)
                 with sorting(what):
+                    data = os.read(descriptor, size)
                     now = os.fstat(descriptor)
                 if (now.st_size, now.st_mtime_ns) != (begun.st_size, begun.st_mtime_ns):
                     raise Corrupt(f"{what}: it is being written to")
                 return data
 
             yield CheckedStream(_facts(begun), read, what)
+        finally:
+            os.close(descriptor)
 
     def address(self, name: str) -> str:
         return self._folder.address(safe_name(name))
@@ -89,19 +91,22 @@ class FolderSource(Source):
                     raise Unavailable(f"{root} is empty: is its file system mounted?")
 
     def prove_read_only(self) -> None:
-        self.check()
-        root = self.root
         where = f"STORAGES[{self.alias!r}]"
-        end = monotonic() + LOOK_SECONDS
-        with sorting(f"look through {root}"):
-            if os.statvfs(root).f_flag & os.ST_RDONLY:
-                return
-            for path in _all_in(root):
-                if os.access(path, os.W_OK):
-                    whom = "by root, who may write anywhere" if os.geteuid() == 0 else "from this site"
-                    raise NotCopied(f"{where}: {path} can be written {whom}. {READ_ONLY}.")
-                if monotonic() > end:
-                    raise NotCopied(f"{where}: {root} has too much in it to look at it all. Mount it read-only.")
+        try:
+            self.check()
+            with sorting(f"look through {self.root}"):
+                writable = self._find_writable()
+        except DeliveryError as error:
+            raise NotCopied(f"Whether {where} takes writes can't be told: {error}. {READ_ONLY}.") from None
+        if writable is not None:
+            whom = "by root, who may write anywhere" if os.geteuid() == 0 else "from this site"
+            raise NotCopied(f"{where}: {writable} can be written {whom}. {READ_ONLY}.")
+
+    def _find_writable(self) -> Path | None:
+        root = self.root
+        if os.statvfs(root).f_flag & os.ST_RDONLY:
+            return None
+        return next((path for path in _all_in(root) if os.access(path, os.W_OK)), None)
 
     def _path(self, name: str) -> Path:
         return Path(self._storage.path(safe_name(name)))
@@ -114,7 +119,10 @@ def _facts(found: os.stat_result) -> Facts:
 def _all_in(folder: Path) -> Iterator[Path]:
     """The folder and all below it. Links are followed, as they are when a file is saved."""
     yield folder
+    end = monotonic() + LOOK_SECONDS
     for path, folders, files in os.walk(folder, onerror=_hidden, followlinks=True):
+        if monotonic() > end:
+            raise Refused(f"{folder} has too much in it to look at all of it")
         yield from (Path(path, name) for name in (*folders, *files))
 
 

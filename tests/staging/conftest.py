@@ -1,35 +1,19 @@
-"""A live S3 that copies read from."""
+"""A staging site for each test."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from replicator.staging.sources import forget_sources
-from tests.s3 import S3, Proxy
-
-
-@pytest.fixture(scope="session")
-def source_s3() -> Iterator[S3]:
-    with S3() as server:
-        yield server
+if TYPE_CHECKING:
+    from tests.staging.live import Staging
 
 
 @pytest.fixture
-def source_bucket(source_s3: S3) -> str:
-    """A new one."""
-    return source_s3.new_bucket()
+def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
+    # It needs the whole package, which most tests here do without.
+    from tests.staging.live import Staging
 
-
-@pytest.fixture
-def source_proxy(source_s3: S3) -> Iterator[Proxy]:
-    with Proxy(source_s3.port) as before:
-        yield before
-
-
-@pytest.fixture(autouse=True)
-def source_none() -> Iterator[None]:
-    """Each test makes its own."""
-    yield
-    forget_sources()
+    return Staging(settings, tmp_path, monkeypatch)
