@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,8 @@ class MediaHost(Server):
 
 
 class Nginx(MediaHost):
-    """Options: ``server`` and ``location`` (directives), ``listen`` (parameters), ``full_put_path`` (on, off)."""
+    """Options: ``server`` and ``location`` (directives), ``listen`` (parameters), ``full_put_path`` (on, off),
+    ``dav_methods``."""
 
     template = "nginx.conf"
 
@@ -89,6 +91,7 @@ class Nginx(MediaHost):
             "USER": "user root;" if RUNNING_AS_ROOT else "",
             "DAV_EXT": f"load_module {module};" if module.exists() else "",
             "DAV_EXT_METHODS": "dav_ext_methods PROPFIND OPTIONS;" if module.exists() else "",
+            "DAV_METHODS": "PUT DELETE MKCOL COPY MOVE",
             "FULL_PUT_PATH": "on",
             "SERVER": "",
             "LOCATION": "",
@@ -234,3 +237,22 @@ def postgres(_postgres: Server) -> Iterator[Server]:
 @pytest.fixture
 def rabbitmq(_rabbitmq: Server) -> Iterator[Server]:
     yield from _revived(_rabbitmq)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.pem, and server and client certificates that it signed."""
+    folder = tmp_path_factory.mktemp("tls")
+    openssl = need("openssl", "openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA")
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
+        run("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
+    return folder

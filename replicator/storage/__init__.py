@@ -1,6 +1,7 @@
 """The storages that a project names in its settings."""
 
 from replicator.storage.distributed import DistributedStorage
+from replicator.storage.http import HTTPStorage
 from replicator.storage.mogilefs import MogileFSStorage
 from replicator.storage.prefetching import prefetch_urls
 from replicator.storage.prefixed import PrefixedStorage
@@ -10,6 +11,7 @@ from replicator.storage.static import ReplicatedManifestStaticFilesStorage, Repl
 
 __all__ = [
     "DistributedStorage",
+    "HTTPStorage",
     "MogileFSStorage",
     "PrefixedStorage",
     "ProtectedStorage",

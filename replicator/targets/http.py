@@ -45,6 +45,11 @@ class Connection:
         self.keep = False
         self.sock.close()
 
+    @property
+    def said_more(self) -> bool:
+        """Whether bytes came that no answer had announced."""
+        return bool(self._buffer)
+
     def set_timeout(self, seconds: float) -> None:
         if seconds != self.timeout:
             self.timeout = seconds

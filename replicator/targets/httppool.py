@@ -245,7 +245,8 @@ class Client:
             raise
 
     def _release(self, connection: Connection) -> None:
-        if connection.keep:
+        # What is left over would be taken for the start of the next answer.
+        if connection.keep and not connection.said_more:
             self._pool.give(connection)
         else:
             connection.close()

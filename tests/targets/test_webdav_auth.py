@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from replicator.errors import Refused, Unavailable
 from replicator.targets.base import TargetFile
 from replicator.targets.webdav import WebDAVTarget
 from replicator.testing import BytesContent
-from tests.processes import need
 from tests.servers import Apache, Embedded, Lighttpd, MediaHost, Nginx
 
 FILE = TargetFile("default", "folder/file.bin", prefix="/media/")
@@ -85,25 +83,6 @@ def test_digest_of_lighttpd() -> None:
     with host:
         _works(host.url, host, auth="digest", username="u", password="p")
         _is_refused(host.url, auth="digest", username="u", password="wrong")
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca.pem, and server and client certificates that it signed."""
-    folder = tmp_path_factory.mktemp("tls")
-    openssl = need("openssl", "openssl")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
-        run("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-    return folder
 
 
 @pytest.fixture
