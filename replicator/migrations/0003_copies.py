@@ -210,12 +210,6 @@ class Migration(migrations.Migration):
                 ("size", models.BigIntegerField(help_text="bytes", verbose_name="size")),
                 ("modified", models.DateTimeField(null=True, verbose_name="modified")),
                 (
-                    "md5",
-                    models.CharField(
-                        blank=True, help_text="where the listing has it", max_length=32, verbose_name="MD5"
-                    ),
-                ),
-                (
                     "run",
                     models.ForeignKey(
                         db_index=False,

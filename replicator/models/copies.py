@@ -192,7 +192,6 @@ class CopyObject(models.Model):
     digest = models.UUIDField(_("digest"), help_text=_("of its name"))
     size = models.BigIntegerField(_("size"), help_text=_("bytes"))
     modified = models.DateTimeField(_("modified"), null=True)
-    md5 = models.CharField("MD5", max_length=32, blank=True, help_text=_("where the listing has it"))
 
     class Meta:
         verbose_name = _("listed file of a source")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -119,7 +119,9 @@ class Turn:
             return None if item.to_copy else Result(item.file, State.COPIED, size)
         item.to_copy = False
         if verdict is Verdict.THERE and item.destination.exists_unrecorded(item.name):
-            item.destination.adopt(item.name)
+            # Who writes it just now records it himself.
+            with suppress(Changed):
+                item.destination.adopt(item.name)
         return Result(item.file, State(verdict.value), size if verdict is Verdict.COPIED else 0)
 
     def _copy(self, item: Item) -> Result | None:

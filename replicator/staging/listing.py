@@ -13,6 +13,7 @@ from replicator.ledger.database import alias
 from replicator.models import CopyFile, CopyObject, CopyPart, CopyRun
 from replicator.staging import chunks
 from replicator.staging.base import Facts, Source
+from replicator.staging.choices import Choices
 from replicator.staging.names import digest_of
 from replicator.staging.sources import source_of
 
@@ -33,6 +34,8 @@ _TURN = 10.0
 def is_due(run: CopyRun) -> bool:
     """Whether to begin a listing: the source can, was asked about many files, and has as many to be asked about."""
     if run.listing != Listing.NONE or run.asked < ASK or _left(run) < ASK:
+        return False
+    if Choices.from_json(run.choices).compare == "checksum":  # which no listing has
         return False
     return source_of(run.source).can_list
 
@@ -58,13 +61,7 @@ def list_on(lease: chunks.Lease, source: Source) -> int:
             run.save(using=alias(), update_fields=["listing"])
             break
         objects = [
-            CopyObject(
-                run=run,
-                digest=digest_of(name),
-                size=facts.size,
-                modified=facts.modified,
-                md5=facts.checksums.get("md5", ""),
-            )
+            CopyObject(run=run, digest=digest_of(name), size=facts.size, modified=facts.modified)
             for name, facts in page.files
             if facts.size is not None
         ]
@@ -89,7 +86,7 @@ def known(run: CopyRun, files: Sequence[CopyFile]) -> Mapping[str, Facts]:
         return {}
     names = {digest_of(file.name): file.name for file in files}
     rows = CopyObject.objects.using(alias()).filter(run=run, digest__in=list(names))
-    return {names[row.digest]: Facts(row.size, row.modified, {"md5": row.md5} if row.md5 else {}) for row in rows}
+    return {names[row.digest]: Facts(row.size, row.modified) for row in rows}
 
 
 def _left(run: CopyRun) -> int:
