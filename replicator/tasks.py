@@ -9,7 +9,7 @@ from typing import Any
 from celery import shared_task
 from django.core.exceptions import ImproperlyConfigured
 
-from replicator import delivery, ledger, wake
+from replicator import delivery, ledger, staging, wake
 from replicator.conf import config
 from replicator.ledger import health, nodes
 from replicator.storage import replicated_storages
@@ -25,9 +25,21 @@ def deliver(target: str) -> dict[str, Any]:
     return {name: value for name, value in asdict(delivery.deliver(target)).items() if value or name != "skipped"}
 
 
+@shared_task(name="replicator.copy_media", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
+def copy_media(chunk: int, **_: Any) -> dict[str, Any]:
+    """Copy the files of one chunk from the live site. *_*: what the message says of it, to people."""
+    return staging.copy(chunk)
+
+
 @shared_task(name="replicator.sweep", ignore_result=True)
 def sweep() -> list[str]:
-    """Wake a worker for each target that has work due: retries, ended leases, lost messages."""
+    """Wake a worker for each target that has work due, and for each copy: retries, ended leases, lost messages."""
+    due = _sweep()
+    staging.sweep()
+    return due
+
+
+def _sweep() -> list[str]:
     up = sorted(config().targets.keys() - health.down_targets())
     if not config().deliverer:
         nodes.share()
@@ -56,7 +68,7 @@ def probe() -> dict[str, bool]:
 @shared_task(name="replicator.prune", ignore_result=True)
 def prune() -> dict[str, int]:
     """Remove finished tombstones, and have each disk tidied."""
-    done = {"tombstones": ledger.prune()}
+    done = {"tombstones": ledger.prune(), "copied": staging.prune()}
     if config().deliverer:
         wake.send_to_nodes("replicator.tidy", nodes.known())
         return done
