@@ -34,7 +34,7 @@ class Bucket:
     def __init__(self, make_storage: Callable[[], Any], times: Times, *, connections: int) -> None:
         self.requests = Requests(make_storage, times, connections=connections)
         self._links = Links(make_storage)
-        self._conditions = Conditions()
+        self.conditions = Conditions()
 
     def put(self, name: str, file: TargetFile, content: Content, *, if_free: bool = False) -> None:
         key = self.requests.key(name)
@@ -54,13 +54,13 @@ class Bucket:
         if checksum:
             parameters |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
         file.may_send()
-        with self._conditions.of(if_free=if_free, key=key) as condition:
+        with self.conditions.of(if_free=if_free, key=key) as condition:
             answer = self.requests.ask("put_object", key, body, **parameters, **condition)
         if checksum and answer.get("ChecksumSHA256") == checksum:
             return
         md5 = hashlib.md5(body, usedforsecurity=False) if isinstance(body, bytearray) else body.md5
         if not self._proves(key, answer, md5.hexdigest()):
-            self._compare_size(key, content.size)
+            self.compare_size(key, content.size)
 
     def delete(self, name: str, file: TargetFile) -> None:
         key = self.requests.key(name)
@@ -119,7 +119,7 @@ class Bucket:
                 self._proves(key, answer, body.md5.hexdigest())
                 parts.append({"PartNumber": number, "ETag": answer.get("ETag", "")})
             file.may_send()
-            with self._conditions.of(if_free=if_free, key=key) as condition:
+            with self.conditions.of(if_free=if_free, key=key) as condition:
                 done = {"Parts": parts}
                 self.requests.ask(
                     "complete_multipart_upload", key, UploadId=upload, MultipartUpload=done, **condition
@@ -129,7 +129,7 @@ class Bucket:
             with suppress(DeliveryError, FileNotFoundError):
                 self.requests.ask("abort_multipart_upload", key, quick=True, UploadId=upload)
             raise
-        self._compare_size(key, content.size)
+        self.compare_size(key, content.size)
 
     def _proves(self, key: str, answer: Mapping[str, Any], md5: str) -> bool:
         """Whether the answer to what was sent shows that just this arrived. Raises ``Corrupt`` if it did not."""
@@ -138,7 +138,7 @@ class Bucket:
             raise Corrupt(f"put {key}: other bytes arrived than were sent")
         return bool(held)
 
-    def _compare_size(self, key: str, size: int) -> None:
+    def compare_size(self, key: str, size: int) -> None:
         try:
             held = self.requests.ask("head_object", key)["ContentLength"]
         except FileNotFoundError:
@@ -148,16 +148,22 @@ class Bucket:
 
     def parameters(self, key: str, file: TargetFile) -> dict[str, Any]:
         """What S3Storage would store with this file."""
-        parameters: dict[str, Any] = {
-            name: value
-            for name, value in self.requests.storage.get_object_parameters(key).items()
-            if not name.startswith("Checksum")
-        }
+        parameters = self.own_parameters(key)
         if "ContentType" not in parameters:
             known = file.content_type.isascii() and file.content_type.isprintable()
             parameters["ContentType"] = file.content_type if known else "application/octet-stream"
             if encoding := mimetypes.guess_type(file.name)[1]:
                 parameters.setdefault("ContentEncoding", encoding)
-        if self.requests.storage.default_acl:
-            parameters.setdefault("ACL", self.requests.storage.default_acl)
+        return parameters
+
+    def own_parameters(self, key: str) -> dict[str, Any]:
+        """What the storage's options say of each file."""
+        storage = self.requests.storage
+        parameters = {
+            name: value
+            for name, value in storage.get_object_parameters(key).items()
+            if not name.startswith("Checksum")
+        }
+        if storage.default_acl:
+            parameters.setdefault("ACL", storage.default_acl)
         return parameters

@@ -46,7 +46,7 @@ def made(alias: str) -> Storage:
         # Its text may quote what is wrong: a URL with a password, perhaps.
         raise ImproperlyConfigured(f"{where} can't be made: {type(error).__name__}") from None
     if is_s3(storage):
-        for problem in _problems_of_s3(storage):
+        for problem in problems_of_s3(storage):
             raise ImproperlyConfigured(f"{where} {problem}")
     return storage
 
@@ -117,7 +117,8 @@ def _base(storage: Storage, names: set[str]) -> type | None:
     return next((c for c in type(storage).__mro__ if f"{c.__module__}.{c.__qualname__}" in names), None)
 
 
-def _problems_of_s3(storage: Any) -> Iterator[str]:
+def problems_of_s3(storage: Any) -> Iterator[str]:
+    """What its options lack, as the end of a sentence, and what to write."""
     if not storage.bucket_name:
         yield 'has no bucket_name. Write "bucket_name": "…" into its OPTIONS.'
     if storage.endpoint_url:
