@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urljoin
 
 from replicator.staging.base import Facts, NotCopied, Source, Stream
 from replicator.storage.http import HTTPStorage
@@ -58,7 +59,7 @@ class HTTPSource(Source):
             return
         asked = f"STORAGES[{self.alias!r}] answered {answer.status} to a DELETE of {self._site.url}{name}"
         if 300 <= answer.status < 400:
-            base = public_url(answer.header("location")).removesuffix(name)
+            base = public_url(urljoin(self._site.url, answer.header("location"))).removesuffix(name)
             raise NotCopied(f"{asked}, which redirects: write {base} as base_url.")
         if answer.status in NO_WRITES:
             raise NotCopied(f"{asked}, and says that it takes {', '.join(sorted(allowed & WRITES))}. {_CLOSE}")

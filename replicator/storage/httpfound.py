@@ -1,9 +1,8 @@
-"""A file of another site: what the headers of an answer say of it, and its bytes as they come."""
+"""A file of another site, as an answer has it."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ _ALGORITHMS = {"sha-512": "sha512", "sha-256": "sha256", "md5": "md5"}
 #: ``sha-256=:…:`` in Repr-Digest, ``SHA-256=…`` in Digest.
 _DIGEST = re.compile(r"([A-Za-z0-9-]+)=:?([A-Za-z0-9+/]+=*)")
 #: RFC 9110, section 14.4; the group is the size of all.
-_CONTENT_RANGE = re.compile(r"bytes \d+-\d+/(\d+|\*)\Z", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes \d+-\d+/(\d{1,18}|\*)\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,8 @@ class Found:
 
 def found(answer: Answer, where: str) -> Found:
     """What a 200, or a 206, says of the whole file. *where*: what was asked, for messages."""
-    for coding in answer.header("content-encoding").split(","):
-        if coding.strip().lower() not in ("", "identity"):
+    for coding in f"{answer.header('content-encoding')},{answer.header('transfer-encoding')}".split(","):
+        if coding.strip().lower() not in ("", "identity", "chunked"):
             raise Refused(
                 f"{where}: it sends the file as {coding.strip()}, not as it is: switch compression off for these "
                 "files (nginx: gzip off; gzip_static off)",
@@ -97,7 +96,7 @@ def _size(answer: Answer, where: str) -> int | None:
 def _modified(answer: Answer) -> datetime | None:
     try:
         modified = parsedate_to_datetime(answer.header("last-modified"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return modified if modified.tzinfo else modified.replace(tzinfo=UTC)
 
@@ -112,7 +111,7 @@ def _checksums(answer: Answer) -> dict[str, str]:
         name = _ALGORITHMS.get(algorithm.lower())
         try:
             raw = base64.b64decode(text, validate=True)
-        except binascii.Error:
+        except ValueError:  # a character that has no place there
             continue
         if name is not None and len(raw) == hashlib.new(name, usedforsecurity=False).digest_size:
             checksums[name] = raw.hex()

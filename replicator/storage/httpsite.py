@@ -1,4 +1,4 @@
-"""Another site, read over HTTP: each request to it, where redirects lead, and what its answers mean."""
+"""Another site, as it answers GET."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ class _Place:
     @property
     def url(self) -> str:
         return f"{self.origin.scheme}://{self.origin.netloc}{self.path}"
+
+    @property
+    def bare_path(self) -> str:
+        return self.path.partition("?")[0]
 
     @property
     def shown(self) -> str:
@@ -191,6 +195,10 @@ class HTTPSite:
                     if answer.status in REDIRECTS:
                         redirects += 1
                         following = self._next(place, answer, name)
+                        if following.bare_path == f"{place.bare_path}/":
+                            # So servers answer for a folder: there is no such file.
+                            answer.status = 404
+                            break
                         if redirects > MAX_REDIRECTS:
                             raise self._elsewhere(following, name, f"redirects more than {MAX_REDIRECTS} times")
                     elif answer.status == 401 and not is_challenged and self._is_challenge(place, answer):
@@ -243,7 +251,7 @@ class HTTPSite:
         if answer.status not in ok:
             raise self._failure("GET", place, answer, name)
         said = found(answer, place.shown)
-        if place.is_redirected and said.content_type.startswith("text/html") and not _is_page(name, place):
+        if place.is_redirected and said.content_type.lower().startswith("text/html") and not _is_page(name, place):
             raise Refused(
                 f"GET {self._of(name).shown}: it redirects to {place.shown}, a page, perhaps to log in: give the "
                 "storage a username and password, or a token",
@@ -279,4 +287,4 @@ def _finish(answer: Answer, body: Body) -> None:
 def _is_page(name: str, place: _Place) -> bool:
     """Whether *name* may well be a page, or *place* be its own."""
     last = filepath_to_uri(name.rpartition("/")[2])
-    return mimetypes.guess_type(name)[0] == "text/html" or place.path.partition("?")[0].endswith(last)
+    return mimetypes.guess_type(name)[0] == "text/html" or place.bare_path.endswith(last)

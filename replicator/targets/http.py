@@ -6,6 +6,7 @@ small file does. Not a general client either: no redirects, no cookies, no compr
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import ssl
@@ -19,6 +20,8 @@ from replicator.targets.httpanswer import MAX_HEAD, Answer, Body, Chunked, NoAns
 CHUNK, PIECE = 1024 * 1024, 256 * 1024
 #: The most that is kept of an answer's body, unless it is streamed.
 MAX_BODY = 64 * 1024
+#: A Content-Length that is one, and that databases hold.
+LENGTH = re.compile(rb"[0-9]{1,18}")
 #: Bytes per second, below which such a body is given up; servers send less than a kilobyte.
 BODY_RATE = 16 * 1024
 
@@ -225,7 +228,7 @@ class Connection:
             if not colon:
                 raise NoAnswer(f"{self.where} sent a broken header field", sent=sent)
             # Who sent two lengths is not to be trusted with where the next answer starts (RFC 9112, section 11.2).
-            if name == b"content-length" and not (value.isdigit() and headers.get(name, value) == value):
+            if name == b"content-length" and not (LENGTH.fullmatch(value) and headers.get(name, value) == value):
                 raise NoAnswer(f"{self.where} sent a broken Content-Length", sent=sent)
             if name in headers and name != b"content-length":
                 value = headers[name] + b", " + value

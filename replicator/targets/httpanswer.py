@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
 #: The largest head of an answer; servers send about 300 bytes.
 MAX_HEAD = 64 * 1024
+#: RFC 9112, section 7.1.
+CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class HTTPError(Exception):
@@ -137,10 +140,10 @@ class Chunked(Body):
                 self._line()
             self._first = False
             size = self._line().partition(b";")[0].strip()
-            try:
-                self.left = int(size, 16)
-            except ValueError:
-                raise NoAnswer(f"{self.connection.where} sent a broken chunk") from None
+            # Not all that Python takes for a number: -1, 1_0.
+            if not CHUNK_SIZE.fullmatch(size):
+                raise NoAnswer(f"{self.connection.where} sent a broken chunk")
+            self.left = int(size, 16)
             if not self.left:
                 while self._line():  # trailer fields
                     pass

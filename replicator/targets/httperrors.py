@@ -70,9 +70,9 @@ def public_url(url: str) -> str:
 def seconds_to_wait(retry_after: str) -> float | None:
     """Seconds, from either form of Retry-After (RFC 9110, section 10.2.3)."""
     value = retry_after.strip()
-    if value.isdigit():
+    if value.isdecimal():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -313,6 +313,7 @@ def test_a_part_of_unknown_size_is_refused(serve: Serve) -> None:
         ("Tue, 14 Nov 2023 22:13:20 GMT", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         ("Tue, 14 Nov 2023 22:13:20 -0000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         ("yesterday", None),
+        ("Tue, 14 Nov 99999999999999999999 22:13:20 GMT", None),
         ("", None),
     ],
 )
@@ -343,6 +344,7 @@ def _hex(**checksums: bytes) -> dict[str, str]:
         ([f"Content-MD5: {_b64('md5')}"], _hex(md5=b"ok")),
         ([f'ETag: "{hashlib.md5(b"ok").hexdigest()}"'], {}),
         (["Repr-Digest: sha-256=:AAAA:", "Content-MD5: !", "Digest: md5"], {}),
+        (["Digest: md5=A", "Content-MD5: é"], {}),
     ],
 )
 def test_checksums_are_what_is_certain(serve: Serve, fields: list[str], checksums: dict[str, str]) -> None:
@@ -446,12 +448,19 @@ def test_a_file_that_is_left_early_is_not_drained(serve: Serve) -> None:
     assert sent.wait(5)
 
 
-def test_compressed_files_are_refused(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "field", ["Content-Encoding: gzip", "Content-Encoding: identity, br", "Transfer-Encoding: gzip, chunked"]
+)
+def test_compressed_files_are_refused(serve: Serve, field: str) -> None:
     """What arrives would not be the file; the reason says where to switch it off."""
-    source = source_of(serve(ok("ok", "Content-Encoding: gzip")).url)
+    source = source_of(serve(ok("0\r\n\r\n", field)).url)
     for ask in (source.stat, lambda name: read(source, name)):
         with pytest.raises(Refused, match="nginx: gzip off"):
             ask("a.jpg")
+
+
+def test_identity_is_no_compression(serve: Serve) -> None:
+    """Some servers name it."""
     assert read(source_of(serve(ok("ok", "Content-Encoding: identity")).url)) == b"ok"
 
 
@@ -552,6 +561,25 @@ def test_credentials_stay_with_their_origin(serve: Serve, options: dict[str, str
     assert is_clean(caught.value)
     assert [b"Authorization:" in head for head in (*heads["site"], *heads["cdn"])] == [True, False]
     assert b"GET /bucket/a.jpg?X-Signature=s3cret HTTP/1.1" in heads["cdn"][0]
+
+
+@pytest.mark.parametrize("make", [Nginx, Apache, Lighttpd])
+def test_a_folder_is_no_file(make: Callable[[], MediaHost]) -> None:
+    """Servers redirect to the folder's own URL, and may show what is in it: no row's file has its name."""
+    modules = "/usr/lib/apache2/modules"
+    loads = f"LoadModule dir_module {modules}/mod_dir.so\nLoadModule autoindex_module {modules}/mod_autoindex.so"
+    listing = {
+        Nginx: {"location": "autoindex on;"},
+        Apache: {"modules": loads, "directory": "Require all granted\nOptions Indexes"},
+        Lighttpd: {"modules": ', "mod_dirlisting"', "server": 'dir-listing.activate = "enable"'},
+    }
+    with make(**listing[make]) as host:  # type: ignore[index]
+        host.write("media/folder/a.txt", b"a")
+        source = source_of(host.url)
+        assert source.stat("folder") is None
+        with pytest.raises(FileNotFoundError):
+            read(source, "folder")
+        assert read(source, "folder/a.txt") == b"a"
 
 
 def test_a_page_to_log_in_is_not_the_file(serve: Serve) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from replicator.errors import LocalChanged
 from replicator.targets.httpanswer import NoAnswer, NotConnected
+from replicator.targets.httperrors import seconds_to_wait
 from replicator.targets.httppool import Client, Origin, pool_of
 from replicator.testing import BytesContent, ZeroContent
 from tests.processes import free_port
@@ -72,6 +73,26 @@ def test_a_body_may_end_with_the_connection(serve: Serve) -> None:
     assert server.connections == 2
 
 
+def test_what_nobody_asked_for_answers_nothing(serve: Serve) -> None:
+    """A second answer behind the first is not taken for that to the next request: its connection is dropped."""
+
+    def script(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.sendall(f"{OK}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother".encode())
+        read_request(sock)
+
+    server, client = serve(script)
+    for _ in range(2):
+        assert client.request(GET, "GET").body == b"ok"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("text", ["²", "soon", "Tue, 14 Nov 99999999999999999999 22:13:20 GMT", ""])
+def test_no_time_to_wait_is_made_of_what_is_none(text: str) -> None:
+    """Whatever a server writes into Retry-After."""
+    assert seconds_to_wait(text) is None
+
+
 def test_an_answer_may_come_byte_by_byte(serve: Serve) -> None:
     """However the network cuts it."""
 
@@ -102,6 +123,8 @@ def test_head_has_a_length_and_no_body(serve: Serve) -> None:
         "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
+        f"HTTP/1.1 200 OK\r\nContent-Length: {'9' * 5000}\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n",
         "HTTP/1.1 200 OK\r\nX: " + "x" * 70_000 + "\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Le",
