@@ -13,6 +13,8 @@ from replicator.conf import nearest
 from replicator.staging.anysource import AnySource
 from replicator.staging.base import NotCopied, Source
 from replicator.staging.foldersource import FolderSource
+from replicator.staging.httpsource import HTTPSource
+from replicator.storage.http import HTTPStorage
 from replicator.targets.storageentries import entries, fresh, made, replicates, saves_its_own_way
 
 
@@ -42,6 +44,8 @@ def _source_of(alias: str, process: int) -> Source:
     except ImproperlyConfigured as error:
         raise NotCopied(f"The source {error}") from error
     storage = fresh(alias)
+    if isinstance(storage, HTTPStorage) and type(storage)._open is HTTPStorage._open:
+        return HTTPSource(alias, storage)
     if saves_its_own_way(storage):
         return AnySource(alias, storage)
     if isinstance(storage, FileSystemStorage):
