@@ -13,7 +13,8 @@ from django.utils import timezone
 from replicator.conf import config
 from replicator.ledger import database
 from replicator.ledger import nodes as ledger_nodes
-from replicator.models import NodeState, Replica, TargetState
+from replicator.models import CopyRun, NodeState, Replica, TargetState
+from replicator.staging import Progress, progress_of
 from replicator.storage.replicated import replicated_storages
 
 
@@ -159,6 +160,12 @@ def _nowhere(node: str) -> tuple[int, str]:
     open_work = replicas.backlog().of(node).filter(file__deleted=False).filter(~Exists(held))
     example = open_work.select_related("file").order_by("pk").first()
     return open_work.values("file").distinct().count(), str(example.file) if example else ""
+
+
+def copies() -> list[Progress]:
+    """The copies of live media that are under way, those that are paused among them."""
+    rows = CopyRun.objects.using(database.alias()).filter(state__in=[CopyRun.State.RUNNING, CopyRun.State.PAUSED])
+    return [progress_of(run) for run in rows.order_by("pk")]
 
 
 def failures(aliases: Iterable[str], limit: int) -> list[Failure]:

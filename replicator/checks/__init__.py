@@ -12,7 +12,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from replicator.checks import celery, database, nodes, private, settings, storages
+from replicator.checks import celery, database, nodes, private, settings, staging, storages
 
 
 def register() -> None:
@@ -30,6 +30,7 @@ def check(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[Chec
         *storages.problems(),
         *nodes.problems(),
         *private.problems(),
+        *staging.problems(),
         *database.problems(),
         *celery.problems(),
     ]

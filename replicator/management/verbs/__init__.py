@@ -2,6 +2,7 @@
 
 from replicator.management.verbs.adopt import Adopt
 from replicator.management.verbs.base import Verb
+from replicator.management.verbs.copy_media import CopyMedia
 from replicator.management.verbs.import_retries import ImportRetries
 from replicator.management.verbs.probe import Probe
 from replicator.management.verbs.reclass import Reclass
@@ -9,4 +10,4 @@ from replicator.management.verbs.requeue import Requeue
 from replicator.management.verbs.status import Status
 from replicator.management.verbs.wait import Wait
 
-VERBS: list[Verb] = [Status(), Requeue(), Adopt(), ImportRetries(), Reclass(), Wait(), Probe()]
+VERBS: list[Verb] = [Status(), Requeue(), Adopt(), ImportRetries(), Reclass(), Wait(), Probe(), CopyMedia()]

@@ -76,3 +76,15 @@ def age_of(seconds: float) -> str:
     if seconds < 36 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} d"
+
+
+def write_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], out: OutputWrapper, right: set[int] | None = None
+) -> None:
+    """Columns under their names; those of *right* are numbers."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = [
+            c.rjust(w) if i in (right or ()) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        out.write("  ".join(cells).rstrip())

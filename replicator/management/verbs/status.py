@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from replicator import status
 from replicator.conf import queue_of
-from replicator.management.verbs.base import Verb, age_of, number_of, targets_named
+from replicator.management.verbs.base import Verb, age_of, number_of, targets_named, write_table
+from replicator.management.verbs.copy_report import write_copies
 
 
 class Status(Verb):
@@ -48,12 +49,14 @@ The exit code is 1 if a replica has failed.
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         nodes = status.nodes()
+        copies = status.copies()
         failed = sum(t.failed for t in targets)
         if options["json"]:
             facts = {
                 "targets": [{**asdict(t), "backlog": t.backlog} for t in targets],
                 "storages": [asdict(storage) for storage in storages],
                 "nodes": [asdict(node) for node in nodes],
+                "copies": [copy.as_json() for copy in copies],
                 "failures": [asdict(failure) for failure in failures],
                 "pending": sum(t.pending for t in targets),
                 "failed": failed,
@@ -63,6 +66,7 @@ The exit code is 1 if a replica has failed.
             _write_targets(targets, out)
             _write_storages(storages, out)
             _write_nodes(nodes, out)
+            write_copies(copies, out)
             _write_failures(failures, failed, out)
         if failed:
             raise CommandError(
@@ -88,7 +92,7 @@ def _write_targets(targets: Sequence[status.TargetStatus], out: OutputWrapper) -
                 f"{age_of((now - success).total_seconds())} ago" if success else "never",
             ]
         )
-    _write_table(["target", "state", "pending", "failed", "lag", "last success"], rows, out, right={2, 3, 4})
+    write_table(["target", "state", "pending", "failed", "lag", "last success"], rows, out, right={2, 3, 4})
     for target in targets:
         if not target.configured:
             out.write(f'{target.target}: not in REPLICATOR["TARGETS"] any more: nothing is delivered there.')
@@ -103,7 +107,7 @@ def _write_storages(storages: Sequence[status.StorageStatus], out: OutputWrapper
     out.write("")
     rows = [[s.storage, s.location, ", ".join(s.targets) or "none"] for s in storages]
     if rows:
-        _write_table(["storage", "location", "targets"], rows, out)
+        write_table(["storage", "location", "targets"], rows, out)
     else:
         out.write("STORAGES has no ReplicatedStorage: nothing replicates.")
 
@@ -117,7 +121,7 @@ def _write_nodes(nodes: Sequence[status.NodeStatus], out: OutputWrapper) -> None
     for node in nodes:
         seen = f"{age_of((now - node.seen_at).total_seconds())} ago" if node.seen_at else "never"
         rows.append([node.node, "gone" if node.gone else "up", f"{node.pending:,}", seen])
-    _write_table(["node", "state", "pending", "last seen"], rows, out, right={2})
+    write_table(["node", "state", "pending", "last seen"], rows, out, right={2})
     for node in nodes:
         if not node.seen_at:
             out.write(f"{node.node}: start workers there that take from the queue {queue_of(node.node)} (-Q).")
@@ -137,14 +141,3 @@ def _write_failures(failures: Sequence[status.Failure], failed: int, out: Output
         http = f" (HTTP {failure.http_status})" if failure.http_status else ""
         out.write(f"  {failure.id}  {failure.storage}: {failure.name} at {failure.target}")
         out.write(f"      {failure.error}{http}: {failure.message}")
-
-
-def _write_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], out: OutputWrapper, right: set[int] | None = None
-) -> None:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        cells = [
-            c.rjust(w) if i in (right or ()) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        out.write("  ".join(cells).rstrip())
