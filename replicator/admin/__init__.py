@@ -1,7 +1,9 @@
 """What people see and do in Django's admin. It writes nothing itself: only the ledger writes rows."""
 
+from replicator.admin.copyfailures import CopyFailureAdmin
+from replicator.admin.copyruns import CopyRunAdmin
 from replicator.admin.files import MediaFileAdmin
 from replicator.admin.replicas import ReplicaAdmin
 from replicator.admin.targets import TargetStateAdmin
 
-__all__ = ["MediaFileAdmin", "ReplicaAdmin", "TargetStateAdmin"]
+__all__ = ["CopyFailureAdmin", "CopyRunAdmin", "MediaFileAdmin", "ReplicaAdmin", "TargetStateAdmin"]
