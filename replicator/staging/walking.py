@@ -18,6 +18,11 @@ from replicator.staging.filefields import FileFields, fields_of, file_fields
 
 __all__ = ["FileFields", "Row", "Walked", "fields_of", "file_fields", "read", "total"]
 
+#: Keys that a database is asked about at once: as many alternatives SQLite takes of keys of several columns.
+_JOINED_ROWS = 500
+#: Pages in which nothing fits, before the caller hears of it.
+_JOINED_PAGES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -44,45 +49,66 @@ class Walked:
 
 
 def read(of: FileFields, choices: Choices, after: str | None, limit: int) -> Walked:
-    """The next *limit* rows that name a file and fit the filters: after *after*, or from the start if it is None.
+    """The next rows that name a file and fit the filters, *limit* at most: after *after*, or from the start if None.
 
-    Raises ``DatabaseError`` as the database does, ``NotCopied`` for a filter that the model can't be asked any more.
+    It may find none though there are more. Raises ``DatabaseError`` as the database does, ``NotCopied`` for a filter
+    that the model can't be asked any more.
     """
-    rows = _rows(of, choices)
-    if after is not None:
-        rows = rows.filter(**{"pk__lt" if choices.newest_first else "pk__gt": _key(of.model, after)})
-    found = list(rows.order_by("-pk" if choices.newest_first else "pk").values_list("pk", *of.names)[:limit])
-    chosen = []
-    for key, *values in found:
-        text = _text(of.model, key)
-        if choices.samples(of.label, text):
-            named = zip(of.names, map(_name, values), strict=True)
-            chosen.append(Row(text, [(field, name) for field, name in named if name]))
+    rows = fitting = _rows(of, choices.conditions(of.label, of.model))
+    if joined := _is_joined(fitting):
+        # Joins are asked about a page's keys: from a key on, databases join all that fits again for each page.
+        rows, limit = _rows(of), min(limit, _JOINED_ROWS)
+    for _ in range(_JOINED_PAGES):
+        page = _page(rows, of, after, limit, newest_first=choices.newest_first)
+        after = _text(of.model, page[-1][0]) if page else after
+        done = len(page) < limit
+        if joined and page:
+            fit = {*fitting.filter(pk__in=[key for key, *_ in page]).values_list("pk", flat=True)}
+            page = [each for each in page if each[0] in fit]
+        if page or done:
+            break
+    named = ((_text(of.model, key), zip(of.names, map(_name, names), strict=True)) for key, *names in page)
     return Walked(
-        rows=chosen,
-        cursor=_text(of.model, found[-1][0]) if found else after,
-        count=len(found),
-        done=len(found) < limit,
+        rows=[
+            Row(text, [(field, name) for field, name in pairs if name])
+            for text, pairs in named
+            if choices.samples(of.label, text)
+        ],
+        cursor=after,
+        count=len(page),
+        done=done,
     )
 
 
 def total(of: FileFields, choices: Choices) -> int:
     """How many rows ``read`` will walk, in the sample or not. Raises as it does."""
-    return _rows(of, choices).values("pk").count()
+    rows = _rows(of, choices.conditions(of.label, of.model)).values("pk")
+    return (rows.distinct() if _is_joined(rows) else rows).count()
 
 
-def _rows(of: FileFields, choices: Choices) -> QuerySet[Model]:
-    """Those that name a file and fit the filters, each once."""
+def _rows(of: FileFields, conditions: Sequence[Q] = ()) -> QuerySet[Any, Any]:
+    """Those that name a file and fit *conditions*; through a relation to many, once for each that fits."""
     # No manager: even a model's base manager may leave rows out, or give columns other names.
-    rows: QuerySet[Model] = QuerySet(of.model, using=router.db_for_read(of.model))
+    rows: QuerySet[Any] = QuerySet(of.model, using=router.db_for_read(of.model))
     # Compared as text: a field may take an empty name for NULL, which nothing is greater than.
     named = (
         Q(GreaterThan(ExpressionWrapper(F(field.name), output_field=TextField()), Value("", TextField())))
         for field in of.fields
     )
-    rows = rows.filter(reduce(or_, named), *choices.conditions(of.label, of.model))
-    # Through a relation to many, a row would come several times.
-    return rows.distinct() if len(rows.query.alias_map) > 1 else rows
+    return rows.filter(reduce(or_, named), *conditions)
+
+
+def _is_joined(rows: QuerySet[Any, Any]) -> bool:
+    return len(rows.query.alias_map) > 1
+
+
+def _page(
+    rows: QuerySet[Any, Any], of: FileFields, after: str | None, limit: int, *, newest_first: bool
+) -> Sequence[tuple[Any, ...]]:
+    """Key and names of the next *limit* of *rows*."""
+    if after is not None:
+        rows = rows.filter(**{"pk__lt" if newest_first else "pk__gt": _key(of.model, after)})
+    return list(rows.order_by("-pk" if newest_first else "pk").values_list("pk", *of.names)[:limit])
 
 
 def _text(model: type[Model], key: Any) -> str:

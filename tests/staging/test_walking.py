@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replicator.staging import filefields
+from replicator.staging import filefields, walking
 from replicator.staging.base import NotCopied
 from replicator.staging.choices import Choices, Filter
 from replicator.staging.walking import FileFields, Row, fields_of, file_fields, read, total
@@ -316,6 +316,50 @@ def test_a_row_that_fits_a_filter_several_times_is_walked_once() -> None:
         str(row.pk) for row in reversed(rows[:2])
     ]
     assert total(of(shop.Photo), choices) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "lookup", "text"),
+    [
+        ("one to one", "owner__photo__startswith", "p"),
+        ("child's table", "file", "f"),
+        ("composite", "book__photo__in", "p,q"),
+    ],
+)
+def test_a_filter_through_a_relation_finds_keys_of_any_kind(kind: str, lookup: str, text: str) -> None:
+    """One of the model's other table too."""
+    model, rows = made(kind)
+    for newest_first in (False, True):
+        choices = Choices(filters=[Filter(model._meta.label, lookup, text)], newest_first=newest_first)
+        for limit in (1, 2, 10):
+            assert len(walk(model, choices, limit)) == len(rows)
+        assert total(of(model), choices) == len(rows)
+        none = Choices(filters=[Filter(model._meta.label, lookup, "other")], newest_first=newest_first)
+        assert walk(model, none, 2) == []
+        assert total(of(model), none) == 0
+
+
+@pytest.mark.parametrize(("page", "patience"), [(1, 1), (2, 3), (3, 2), (500, 20)])
+def test_pages_in_which_no_row_fits_are_not_the_end(
+    page: int, patience: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told, so that whoever calls hears of it in time and goes on from there."""
+    monkeypatch.setattr(walking, "_JOINED_ROWS", page)
+    monkeypatch.setattr(walking, "_JOINED_PAGES", patience)
+    tag = shop.Tag.objects.create(name="a")
+    rows = photos(title=["x"] * 13)
+    for row in (rows[4], rows[5], rows[12]):
+        row.tags.set([tag])
+    choices, after, found, calls = Choices(filters=[Filter("shop.Photo", "tags", str(tag.pk))]), None, [], 0
+    while True:
+        walked = read(of(shop.Photo), choices, after, 5)
+        assert len(walked.rows) == walked.count <= 5
+        found += [row.text for row in walked.rows]
+        after, calls = walked.cursor, calls + 1
+        if walked.done:
+            break
+    assert found == [str(rows[number].pk) for number in (4, 5, 12)]
+    assert calls >= 13 / (page * patience)
 
 
 def test_several_filters_through_one_relation_mean_the_same_row_of_it() -> None:
