@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,6 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
+
+from replicator.targets.base import Reader
+from replicator.targets.http import PIECE
 
 
 class NotCopied(Exception):
@@ -30,6 +34,14 @@ class Facts:
     checksums: Mapping[str, str] = field(default_factory=dict)
     """Of the whole content: name as in ``hashlib`` → lower-case hex. Only what is certain (no multipart ETag)."""
     content_type: str = ""
+
+
+def checksum_of(reader: Reader, kind: str) -> str:
+    """Lower-case hex of all that *reader* gives; *kind* as in ``hashlib``."""
+    found = hashlib.new(kind, usedforsecurity=False)
+    while data := reader.read(PIECE):
+        found.update(data)
+    return found.hexdigest()
 
 
 class Stream(ABC):
@@ -135,6 +147,13 @@ class Destination(ABC):
 
         *over*: what ``held`` said of it, which may be replaced; None: nothing was there. Raises ``Changed`` if it is
         something else by now. A name of a storage that replicates is recorded, for every target, with it.
+        """
+
+    @abstractmethod
+    def checksum(self, name: str, kind: str) -> str:
+        """Of what is there, read for it: lower-case hex; *kind* as in ``hashlib``.
+
+        Raises ``Changed`` if it has gone.
         """
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -151,4 +152,10 @@ class Turn:
             return item.destination.put(item.name, Watched(stream, self._streams.stop), held)
 
     def _judge(self, item: Item) -> Verdict:
-        return judge(item.facts, item.held, self._choices, chosen=item.file.state == State.CHOSEN)
+        facts, held = item.facts, item.held
+        if self._choices.compare == "checksum" and facts and held and facts.size == held.size:
+            known = facts.checksums.keys()
+            if known and not known & held.checksums.keys():
+                kind = min(known)
+                held = replace(held, checksums={kind: item.destination.checksum(item.name, kind)})
+        return judge(facts, held, self._choices, chosen=item.file.state == State.CHOSEN)

@@ -28,5 +28,7 @@ def source_alias(storage: Storage, source: str) -> str:
     staging = config().staging
     if staging is None or not staging.sources:
         return source
-    alias = getattr(storage, "alias", None) or next((a for a in storages.backends if storages[a] == storage), None)
-    return staging.sources.get(str(alias), source)
+    for alias, elsewhere in staging.sources.items():
+        if getattr(storage, "alias", None) == alias or (alias in storages.backends and storages[alias] == storage):
+            return elsewhere
+    return source

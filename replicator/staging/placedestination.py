@@ -14,7 +14,7 @@ from django.utils.timezone import is_naive, make_aware
 
 from replicator import local
 from replicator.errors import Corrupt, LocalChanged, Refused
-from replicator.staging.base import Changed, Destination, Held, Stream
+from replicator.staging.base import Changed, Destination, Held, Stream, checksum_of
 from replicator.staging.contents import content_of
 from replicator.targets.base import TargetFile, safe_name
 from replicator.targets.storageapi import AnyStorage
@@ -68,6 +68,13 @@ class PlaceDestination(Destination):
             except LocalChanged as error:
                 raise Corrupt(f"{name}: {error}") from None
             return content.size
+
+    def checksum(self, name: str, kind: str) -> str:
+        try:
+            with self._place.open(name) as reader:
+                return checksum_of(reader, kind)
+        except FileNotFoundError:
+            raise Changed(name) from None
 
     def exists_unrecorded(self, name: str) -> bool:
         """Never: nothing is recorded of such a storage's files."""

@@ -11,7 +11,7 @@ from django.core.files import File
 
 from replicator import ledger, local, wake
 from replicator.errors import Refused, Unavailable
-from replicator.staging.base import Changed, Destination, Held, Stream
+from replicator.staging.base import Changed, Destination, Held, Stream, checksum_of
 from replicator.storage.names import owned
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.storage.seen import Seen
@@ -53,6 +53,13 @@ class ReplicatedDestination(Destination):
         if not replaced:
             raise Changed(name)
         return content.moved
+
+    def checksum(self, name: str, kind: str) -> str:
+        try:
+            with self.storage.open(name) as file:
+                return checksum_of(file, kind)
+        except FileNotFoundError:
+            raise Changed(name) from None
 
     def exists_unrecorded(self, name: str) -> bool:
         seen = self.storage.look([name])[name]

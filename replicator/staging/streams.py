@@ -74,10 +74,8 @@ class Streams:
         self.stop = threading.Event()
         self._lock = threading.Lock()
         self._results: list[Result] = []
-        #: Unavailable ones since the last that was not: the source's trouble, or their own.
-        self._shaky: list[tuple[Result, Unavailable]] = []
-        #: Whether any file could be dealt with.
-        self._answered = False
+        #: How many could not be had since the last one that could.
+        self._in_a_row = 0
         self._asked = 0
         self._fatal: Exception | None = None
 
@@ -87,12 +85,8 @@ class Streams:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            return
-        if self._shaky and not self._answered:
-            raise self._shaky[-1][1]
-        self._results += [result for result, _ in self._shaky]
-        self._note()
+        if kind is None:
+            self._note()
 
     def asked(self) -> None:
         """The source was asked about one more file."""
@@ -146,7 +140,7 @@ class Streams:
         except Stopped:
             return
         except Unavailable as error:
-            self._add_shaky(_failed(item, error, again=True), error)
+            self._add(_failed(item, error, again=True), unavailable=error)
         except DeliveryError as error:
             self._add(_failed(item, error, again=not isinstance(error, Refused)))
         except (OperationalError, InterfaceError) as error:
@@ -167,21 +161,14 @@ class Streams:
             if result is not None:
                 self._add(result)
 
-    def _add(self, result: Result) -> None:
+    def _add(self, result: Result, unavailable: Unavailable | None = None) -> None:
         with self._lock:
-            self._answered = True
-            self._results += [result for result, _ in self._shaky]
-            self._shaky.clear()
             self._results.append(result)
-
-    def _add_shaky(self, result: Result, error: Unavailable) -> None:
-        with self._lock:
-            self._shaky.append((result, error))
-            if len(self._shaky) >= IN_A_ROW:
-                # They are open as before: nobody counts a source's trouble against its files.
-                self._shaky.clear()
-                self._fatal = error
-                self.stop.set()
+            self._in_a_row = self._in_a_row + 1 if unavailable else 0
+            is_enough = self._in_a_row >= IN_A_ROW
+        if unavailable and is_enough:
+            # Those that are not begun stay as they are: an hour of trouble is not a failure of each file.
+            self._end_with(unavailable)
 
     def _end_with(self, error: Exception) -> None:
         with self._lock:
