@@ -537,6 +537,28 @@ def test_http_may_lead_to_https(certificates: Path) -> None:
                 read(source_of(before.url))
 
 
+def test_another_host_must_be_trusted_and_is_not_shown_the_client_certificate(
+    site: MediaHost, certificates: Path
+) -> None:
+    """A redirect's host is held to the same authorities, and has no right to know who asks."""
+    tls = f"""
+        ssl_certificate {certificates}/server.pem; ssl_certificate_key {certificates}/server.key;
+        ssl_client_certificate {certificates}/ca.pem;
+    """
+    seen = "ssl_verify_client optional; if ($ssl_client_verify != NONE) { return 418; }"
+    with Nginx(listen="ssl", server=tls + seen) as cdn:
+        cdn.scheme = "https"
+        cdn.write("media/a.jpg", b"a")
+        redirect = f"ssl_verify_client on; location /media/ {{ return 302 {cdn.url}$request_uri; }}"
+        with Nginx(listen="ssl", server=tls + redirect) as host:
+            host.scheme = "https"
+            pem = {"client_cert": str(certificates / "client.pem"), "client_key": str(certificates / "client.key")}
+            options = {"ca_bundle": str(certificates / "ca.pem"), **pem}
+            assert read(source_of(host.url, **options)) == b"a"
+            with pytest.raises(Refused, match="418"):
+                read(source_of(cdn.url, **options))
+
+
 @pytest.mark.parametrize("options", [{"username": "me", "password": "s3cret"}, {"token": "t0ken"}])
 def test_credentials_stay_with_their_origin(serve: Serve, options: dict[str, str]) -> None:
     """Nobody that a redirect names gets them; that the others did not let us in says what to write."""
