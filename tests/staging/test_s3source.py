@@ -440,7 +440,7 @@ def test_a_file_that_drips_is_given_up(make_source: MakeSource) -> None:
     def script(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {100 * MIB}\r\n\r\n".encode())
-        while True:
+        for _ in range(50):
             sock.sendall(bytes(10_000))
             time.sleep(0.1)
 
