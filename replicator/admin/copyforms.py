@@ -137,7 +137,7 @@ class CopyForm(forms.Form):
             try:
                 found.append(parse_filter(line.strip(), only))
             except NotCopied as error:
-                errors.append(capfirst(str(error)))
+                errors.append(str(error))
         if errors:
             raise forms.ValidationError(errors)
         return found

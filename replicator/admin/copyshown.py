@@ -160,7 +160,7 @@ def _model(model: ModelProgress) -> Shown:
             "trouble": model.trouble,
             **_counts(model.counts, model.bytes),
         },
-        share=_share(model.share),
+        share=0.0 if model.trouble else _share(model.share),
         flags={"trouble": bool(model.trouble)},
     )
 

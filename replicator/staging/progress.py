@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from replicator.ledger.database import alias
 from replicator.models import CopyChunk, CopyFile, CopyRun
+from replicator.staging.base import NotCopied
 from replicator.staging.choices import Choices
 from replicator.staging.chunks import COUNTED, OPEN
 
@@ -164,16 +165,16 @@ def progress_of(run: CopyRun, now: datetime | None = None) -> Progress:
     rate = max(0, files - run.files_at_resume) / seconds if goes else None
     to_do = [model.left for model in models]
     known = [number for number in to_do if number is not None]
-    choices = Choices.from_json(run.choices)
+    dry_run, words = _chosen(run)
     return Progress(
         id=run.pk,
         source=run.source,
         state=run.state,
-        dry_run=choices.dry_run,
+        dry_run=dry_run,
         started_by=run.started_by,
         started_at=run.started_at,
         ended_at=run.ended_at,
-        words=choices.words(),
+        words=words,
         models=models,
         counts={str(state): counts[state] for state in COUNTED},
         files=files,
@@ -187,6 +188,15 @@ def progress_of(run: CopyRun, now: datetime | None = None) -> Progress:
         due_at=run.due_at,
         listing=run.listing,
     )
+
+
+def _chosen(run: CopyRun) -> tuple[bool, list[str]]:
+    """Whether it is a dry run, and what was chosen: also of a run of which only another version knows that."""
+    try:
+        choices = Choices.from_json(run.choices)
+    except NotCopied as error:
+        return bool(run.choices.get("dry_run")), [str(error)]
+    return choices.dry_run, choices.words()
 
 
 def _open(run: CopyRun) -> dict[int, int]:
