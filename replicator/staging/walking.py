@@ -9,8 +9,7 @@ from operator import or_
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import router
-from django.db.models import ExpressionWrapper, F, Field, Model, Q, QuerySet, TextField, Value
+from django.db.models import F, Field, Model, Q, QuerySet, TextField, Value
 from django.db.models.lookups import GreaterThan
 
 from replicator.staging.choices import Choices
@@ -88,13 +87,11 @@ def total(of: FileFields, choices: Choices) -> int:
 
 def _rows(of: FileFields, conditions: Sequence[Q] = ()) -> QuerySet[Any, Any]:
     """Those that name a file and fit *conditions*; through a relation to many, once for each that fits."""
-    # No manager: even a model's base manager may leave rows out, or give columns other names.
-    rows: QuerySet[Any] = QuerySet(of.model, using=router.db_for_read(of.model))
+    # No manager: even a model's base manager may leave rows out, or give columns other names. The database is the one
+    # that the router reads the model from.
+    rows: QuerySet[Any] = QuerySet(of.model)
     # Compared as text: a field may take an empty name for NULL, which nothing is greater than.
-    named = (
-        Q(GreaterThan(ExpressionWrapper(F(field.name), output_field=TextField()), Value("", TextField())))
-        for field in of.fields
-    )
+    named = (Q(GreaterThan(F(name), Value("", TextField()))) for name in of.names)
     return rows.filter(reduce(or_, named), *conditions)
 
 

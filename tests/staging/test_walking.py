@@ -167,9 +167,11 @@ def test_a_field_may_give_a_file_for_its_name_and_null_for_an_empty_one() -> Non
     row = shop.Odd.objects.create(alone="a.jpg", opened="ü/b.jpg")
     shop.Odd.objects.create(alone="", opened="")
     third = shop.Odd.objects.create(alone="", opened="c.jpg")
+    last = shop.Odd.objects.create(alone="d.jpg", opened="")
     assert [each for page in pages(shop.Odd) for each in page] == [
         Row(str(row.pk), [("alone", "a.jpg"), ("opened", "ü/b.jpg")]),
         Row(str(third.pk), [("opened", "c.jpg")]),
+        Row(str(last.pk), [("alone", "d.jpg")]),
     ]
 
 
