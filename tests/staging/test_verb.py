@@ -373,7 +373,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(
     lines = done.err.splitlines()
     assert 2 <= len(lines) <= 4
     assert re.fullmatch(
-        r"running: 500 files, 500 copied \([\d.]+ KiB\); \d+ files/s, 0\.0 MB/s; 71%, about \d+ s left\.", lines[-1]
+        r"running: 500 files, 500 copied \([\d.]+ KiB\); \d+ files/s, [\w. ]+/s; 71%, about \d+ s left\.", lines[-1]
     )
 
 

@@ -57,7 +57,7 @@ def number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def size_of(count: int) -> str:
+def size_of(count: float) -> str:
     """``1.5 MiB``."""
     size = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -130,6 +131,13 @@ class Lines:
         return nullcontext()
 
 
+def _size_of_terminal() -> os.terminal_size:
+    """Of the one that bars are shown on: what is for scripts may go elsewhere."""
+    with suppress(OSError):
+        return os.get_terminal_size(sys.stderr.fileno())
+    return shutil.get_terminal_size()
+
+
 class Bars:
     """A line for all of it, and a bar for each model below, as many as the terminal has room for."""
 
@@ -150,7 +158,7 @@ class Bars:
             bar.close()
 
     def show(self, run: Progress) -> None:
-        columns, lines = shutil.get_terminal_size()
+        columns, lines = _size_of_terminal()
         begun = [model for model in run.models if model.rows]
         room = max(1, lines - _MARGIN)
         # Those that are done make room for those that are not.
@@ -163,16 +171,15 @@ class Bars:
         self._top.set_description_str(text[: columns - 1])
 
     def _show_model(self, model: ModelProgress, kept: set[str], width: int) -> None:
-        bar = self._bars.get(model.model)
-        if bar is None:
-            free = next((label for label in self._bars if label not in kept), None)
-            bar = self._bars.pop(free) if free else tqdm(total=1, leave=False, dynamic_ncols=True)
-            self._bars[model.model] = bar
         counts = [number_of(model.files, "file")]
         counts += [f"{model.counts[state]:,} {state}" for state in ("missing", "failed") if model.counts[state]]
-        text = f"{rows_of(model)} rows, {', '.join(counts)}"
-        bar.bar_format = f"{model.model:<{width}} {{percentage:3.0f}}%|{{bar:24}}| {text}"
-        bar.n = model.share or 0
+        shape = f"{model.model:<{width}} {{percentage:3.0f}}%|{{bar:24}}| {rows_of(model)} rows, {', '.join(counts)}"
+        bar = self._bars.pop(model.model, None)
+        if bar is None and (free := next((label for label in self._bars if label not in kept), None)):
+            bar = self._bars.pop(free)
+        bar = bar or tqdm(total=1, bar_format=shape, leave=False, dynamic_ncols=True)
+        self._bars[model.model] = bar
+        bar.bar_format, bar.n = shape, model.share or 0
         bar.refresh()
 
     def aside(self) -> AbstractContextManager[None]:

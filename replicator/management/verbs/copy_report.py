@@ -102,7 +102,7 @@ def line_of(run: Progress) -> str:
         parts.append(f"{run.counts['failed']:,} failed")
     said = ", ".join(parts)
     if run.files_per_second is not None:
-        speed = "" if run.dry_run else f", {(run.bytes_per_second or 0) / 1e6:,.1f} MB/s"
+        speed = "" if run.dry_run else f", {size_of(run.bytes_per_second or 0)}/s"
         said += f"; {run.files_per_second:,.0f} files/s{speed}"
     if percent := done_of(run):
         said += f"; {percent}"
