@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Of a name: as long as the fields take, and as long as a file system takes.
-LONGEST_NAME, LONGEST_PART = 255, 255
+#: Characters of a name, which the fields take, and bytes of each of its segments, which lighttpd takes.
+LONGEST_NAME, LONGEST_PART = 255, 245
 
 _ACCENTS = "Ünïcödé é {n}.jpg"
 #: Names that a copy may get wrong; those that differ in one thing only have the same number in them.

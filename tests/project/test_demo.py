@@ -95,6 +95,21 @@ def test_the_tour_ends_with_every_host_agreeing_and_leaves_nothing(temporary: Pa
     assert mentions(temporary) == []
 
 
+def test_the_staging_tour_ends_with_the_live_files_at_every_host_and_leaves_nothing(temporary: Path) -> None:
+    """A small one: the copy of a live site's files, while its workers are killed and the live S3 is in trouble."""
+    done = demo(temporary, "--staging", "--objects", "400")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout.partition("\nhost ")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = {" ".join(row[:-6]): row[-6:] for row in map(str.split, table)}
+    places = ("local disk", "media1", "media2", "media3")
+    assert rows == {place: ["404", "0", "0", "0", "0", "-"] for place in places}
+    for words in ("400 copied, 4 missing", "400 there, 4 missing", "503 for 4 s", "live S3 are what they were"):
+        assert words in done.stdout
+    assert done.stdout.count("the worker was killed") == 3
+    assert list(temporary.iterdir()) == []
+    assert mentions(temporary) == []
+
+
 def test_a_tour_that_takes_too_long_says_where_it_was_and_keeps_its_logs(temporary: Path) -> None:
     """Bounded: with a clear message, and still nothing left running."""
     done = demo(temporary, "--limit", "3")

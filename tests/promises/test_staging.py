@@ -20,7 +20,7 @@ from project.demo.livefiles import LiveFiles
 from tests.promises.harness import Site, new_database, wait_until
 from tests.servers import CHECKOUT, Apache, Lighttpd, MediaHost, Nginx, Postgres, Redis
 
-OBJECTS = 5000
+OBJECTS = int(os.environ.get("OBJECTS", "5000"))
 FILES = LiveFiles(OBJECTS)
 #: Files that are copied at once: the defaults of ``REPLICATOR["STAGING"]``.
 AT_ONCE = 2 * 8
@@ -83,7 +83,11 @@ class Staging:
         return found
 
     def wait_for_replicas(self) -> None:
-        wait_until(lambda: not self.site.operator.call("backlog"), 120, say=self.site.logs)
+        wait_until(lambda: not self.site.operator.call("backlog"), 120, say=self.what_waits)
+
+    def what_waits(self) -> str:
+        rows = [row for row in self.site.operator.call("rows") if row["status"] != "synced"]
+        return "\n".join(map(str, [len(rows), *rows[:5], self.site.logs()]))
 
     def check_places(self) -> None:
         """From outside: SHA-256 of what each host answers and of what is on the disk, and nothing else there."""
