@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -71,18 +72,7 @@ def pause(run: CopyRun) -> bool:
 
 def resume(run: CopyRun) -> bool:
     """Go on where it was, now; whether it was paused, or waited for a source in trouble."""
-    now = timezone.now()
-    totals = totals_of(run)
-    going = _move(
-        run,
-        [State.PAUSED, State.RUNNING],
-        state=State.RUNNING,
-        resumed_at=now,
-        due_at=now,
-        rows_at_resume=totals["rows"],
-        files_at_resume=totals["files"],
-        bytes_at_resume=totals["bytes"],
-    )
+    going = _move(run, [State.PAUSED, State.RUNNING], state=State.RUNNING, **_from_here(run.pk))
     if going:
         planning.go_on(run.pk)
     return going
@@ -122,7 +112,7 @@ def requeue(failures: QuerySet[CopyFailure]) -> int:
                 count += again.update(**columns)
             chunks.add({part: Counter(missing=-n, failed=n) for part, n in moved.items()})
             CopyRun.objects.using(alias()).filter(pk=run, state=State.DONE).update(
-                state=State.RUNNING, ended_at=None, resumed_at=timezone.now(), due_at=timezone.now()
+                state=State.RUNNING, ended_at=None, **_from_here(run)
             )
         planning.go_on(run)
     return count
@@ -156,7 +146,7 @@ def prune() -> int:
     return count
 
 
-def totals_of(run: CopyRun) -> Counter[str]:
+def totals_of(run: int) -> Counter[str]:
     """The sums of its parts' columns; "files": all that were dealt with."""
     sums = (
         CopyPart.objects.using(alias())
@@ -164,6 +154,18 @@ def totals_of(run: CopyRun) -> Counter[str]:
         .aggregate(**{column: Sum(column, default=0) for column in ("rows", "total", "bytes", *chunks.COUNTED)})
     )
     return Counter({**sums, "files": sum(sums[state] for state in chunks.COUNTED)})
+
+
+def _from_here(run: int) -> dict[str, Any]:
+    """Columns of a run that goes on now: its rate is reckoned from what it has."""
+    now, totals = timezone.now(), totals_of(run)
+    return {
+        "resumed_at": now,
+        "due_at": now,
+        "rows_at_resume": totals["rows"],
+        "files_at_resume": totals["files"],
+        "bytes_at_resume": totals["bytes"],
+    }
 
 
 def _move(run: CopyRun, states: Sequence[State], **columns: object) -> bool:

@@ -519,6 +519,19 @@ def test_failures_are_requeued(site: Staging, manage: Manage) -> None:
     assert len(site.held()) == 2
 
 
+def test_the_rate_after_a_requeue_is_that_of_what_is_copied_again(site: Staging, manage: Manage) -> None:
+    """What was copied before, in other days perhaps, is none of it."""
+    site.fill(60)
+    (site.live / "letters/00001.txt").unlink()
+    run = site.start()
+    site.work()
+    CopyRun.objects.update(resumed_at=timezone.now() - timedelta(days=3))
+    manage("copy-media", "--run", str(run.pk), "--requeue")
+    CopyRun.objects.update(resumed_at=timezone.now() - timedelta(seconds=2))
+    facts = json.loads(manage("copy-media", "--run", str(run.pk), "--json").out)
+    assert (facts["state"], facts["files_per_second"], facts["bytes_per_second"]) == ("running", 0, 0)
+
+
 def test_what_is_requeued_while_it_is_paused_waits(site: Staging, manage: Manage) -> None:
     site.fill(2)
     (site.live / "letters/00001.txt").unlink()
