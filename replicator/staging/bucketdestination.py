@@ -35,12 +35,9 @@ class BucketDestination(PlaceDestination):
     def held(self, names: Sequence[str]) -> dict[str, Held]:
         if len(names) == 1:
             return super().held(names)
-        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="replicator-held")
-        try:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="replicator-held") as pool:
+            # If one fails, those that have not begun are cancelled.
             found = list(pool.map(self._look_if_possible, names))
-        finally:
-            # What has not begun would fail as what has.
-            pool.shutdown(cancel_futures=True)
         return {name: held for name, held in zip(names, found, strict=True) if held is not None}
 
     def copy_within(self, source: Source, name: str, facts: Facts | None, over: Held | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -310,6 +311,29 @@ def test_a_file_that_changes_at_the_source_is_tried_again_later(
     source_proxy.trouble = saying("412 Precondition Failed", "PreconditionFailed", b"x-amz-copy-source:")
     with pytest.raises(Unavailable, match="written at the source"):
         make(source_proxy.url).copy_within(live({NAME: b"live"}, source_proxy.url), NAME, None, None)
+    assert source_s3.held(bucket) == {}
+
+
+def test_what_is_written_at_the_source_in_between_is_not_taken_for_what_was_asked_about(
+    make: Any, live: Any, source_proxy: Proxy, source_s3: S3, source_bucket: str, bucket: str
+) -> None:
+    source = live({NAME: b"live"}, source_proxy.url)
+
+    def overwrite(head: bytes, sock: socket.socket) -> bool:
+        if b"x-amz-copy-source:" not in head.lower():
+            return False
+        source_s3.client.put_object(Bucket=source_bucket, Key=f"there/{NAME}", Body=b"newer")
+        # The stand-in does not know this condition, which S3 has had for ever.
+        asked = re.search(rb"x-amz-copy-source-if-match: (\S+)", head, re.IGNORECASE)
+        now = source_s3.client.head_object(Bucket=source_bucket, Key=f"there/{NAME}")["ETag"]
+        if asked is None or asked[1].decode() == now:
+            return False
+        sock.sendall(answer("412 Precondition Failed", "PreconditionFailed"))
+        return True
+
+    source_proxy.trouble = overwrite
+    with pytest.raises(Unavailable, match="written at the source"):
+        make(source_proxy.url).copy_within(source, NAME, None, None)
     assert source_s3.held(bucket) == {}
 
 
