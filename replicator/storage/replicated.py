@@ -199,9 +199,10 @@ class ReplicatedStorage(Reading):
                     # Another web host took the name just now. What was put here is not removed here: only tidy,
                     # alone with the name, can know that nobody has put his own in its place.
                     return False
-                if config().home and not entry.is_in_place():
-                    # What was sent here for this name before came, and was settled, between these two lines. Nothing
-                    # more can come before the commit: the replica's row is locked.
+                if not entry.is_in_place():
+                    # Between these two lines a delete of this name took it away, or at a node that is a target what
+                    # was sent here for it before came, and was settled. Nothing more can come before the commit: the
+                    # rows are locked.
                     entry.show(entry.new)
             change = LocalChange(self.alias, entry, delete=False, keep=recorded is ledger.Recorded.DISTURBED)
             on_commit(change, self.targets, copies.wanted(self, entry))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Barrier, Event
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -30,6 +31,29 @@ def test_a_write_takes_two_statements_whatever_the_number_of_targets(count: int)
             ledger.record(Write("default", "a.txt"), targets)
         assert len(queries) == (2 if count else 1)
     assert Replica.objects.count() == count
+
+
+def test_a_write_over_what_was_seen_is_noted_only_if_that_is_still_so() -> None:
+    """Promise 2, for who looked first and then took his time: a write in between wins, a delete too."""
+
+    def over(version: UUID | None) -> Recorded:
+        return ledger.record_over(Write("default", "a.txt", size=9), ["media1", "media2"], version)
+
+    assert over(uuid4()) is Recorded.NOTED, "one that the ledger does not know any more has been pruned"
+    MediaFile.objects.all().delete()
+    assert over(None) is Recorded.NOTED
+    assert over(None) is Recorded.TAKEN
+    seen = row("a.txt").file.version
+    assert over(seen) is Recorded.NOTED
+    assert row("a.txt").file.version != seen
+    write("a.txt", "media1", deleted=True)
+    before = row("a.txt")
+    assert over(seen) is Recorded.TAKEN
+    assert over(None) is Recorded.TAKEN, "a tombstone is something too"
+    after = row("a.txt")
+    assert (after.file.version, after.file.deleted, after.due_at) == (before.file.version, True, before.due_at)
+    assert over(before.file.version) is Recorded.NOTED
+    assert not row("a.txt").file.deleted
 
 
 def test_a_rolled_back_write_leaves_nothing() -> None:

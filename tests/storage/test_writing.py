@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
+from django.db import connection, connections
 
 from replicator.models import MediaFile
 from replicator.storage import ReplicatedStorage
@@ -160,3 +162,32 @@ def test_a_failing_database_leaves_no_row_and_the_leftover_is_tidied(
     tidy_now()
     assert everything(media_root) == {"a.txt": b"old"}
     assert MediaFile.objects.values_list("name", flat=True).get() == "a.txt"
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer: a delete waits for the save")
+def test_a_delete_that_ends_while_a_free_name_is_saved_takes_nothing_away(
+    storage: ReplicatedStorage, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1: it is shown before its row is there; a delete of the same name, of nothing, came in between."""
+    from replicator import ledger
+
+    record = ledger.record
+
+    def delete() -> None:
+        try:
+            storage.delete("a.txt")
+        finally:
+            connections.close_all()
+
+    def record_late(*args: Any, only_if_free: bool = False) -> Any:
+        if only_if_free:
+            thread = Thread(target=delete)
+            thread.start()
+            thread.join(20)
+            assert MediaFile.objects.get().deleted
+        return record(*args, only_if_free=only_if_free)
+
+    monkeypatch.setattr(ledger, "record", record_late)
+    assert storage.save("a.txt", ContentFile(b"saved")) == "a.txt"
+    assert not MediaFile.objects.get().deleted
+    assert everything(media_root) == {"a.txt": b"saved"}
