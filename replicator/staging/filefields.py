@@ -35,12 +35,12 @@ def file_fields() -> list[FileFields]:
     """Every model that has some, ordered by label.
 
     Each column is here once: a field that is inherited from a model with its own table is that model's, one of an
-    abstract model is each child's. Proxies and models that are swapped out have no table.
+    abstract model is each child's. Proxies have no columns of their own, models that are swapped out no table.
     """
     found = []
     for model in apps.get_models(include_auto_created=True):
         fields = tuple(field for field in model._meta.local_concrete_fields if isinstance(field, FileField))
-        if fields and not model._meta.proxy:
+        if fields:
             found.append(FileFields(model, fields, model._meta.label))
     return sorted(found, key=lambda each: each.label)
 
