@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from replicator import staging, wake
@@ -19,6 +21,7 @@ from replicator.management.verbs import copy_follow
 from replicator.models import CopyFile, CopyRun
 from replicator.staging import Choices
 from replicator.staging.filters import Filter
+from replicator.staging.progress import ModelProgress, progress_of
 from tests.people import conftest as people
 from tests.staging.live import Staging
 from tests.staging.shop.models import Letter
@@ -375,6 +378,45 @@ def test_without_a_terminal_a_line_comes_now_and_then(
     assert re.fullmatch(
         r"running: 500 files, 500 copied \([\d.]+ KiB\); \d+ files/s, [\w. ]+/s; 71%, about \d+ s left\.", lines[-1]
     )
+
+
+def test_a_database_that_goes_away_ends_the_following_and_not_the_copy(
+    site: Staging, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.fill(1)
+    run = site.start()
+
+    def gone(_: CopyRun) -> None:
+        raise OperationalError("server closed the connection unexpectedly\n")
+
+    monkeypatch.setattr(copy_follow, "progress_of", gone)
+    assert manage("copy-media", "--run", str(run.pk), "--follow").error == (
+        "The database does not answer: server closed the connection unexpectedly. Copy "
+        f"{run.pk} goes on as soon as it does. Watch it again: {COPY} --run {run.pk} --follow"
+    )
+
+
+def test_there_are_no_more_bars_than_the_terminal_has_room_for(
+    site: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models that are done make room for those that are not; a hundred models are no trouble."""
+    monkeypatch.setattr(copy_follow, "_size_of_terminal", lambda: os.terminal_size((100, 7)))
+    site.fill(1)
+    run = progress_of(site.start())
+    none = dict.fromkeys(run.counts, 0)
+
+    def model(number: int, now: int) -> ModelProgress:
+        """The models begin one after another; each has two rows, and is done two looks later."""
+        rows = 2 if number <= now else 0
+        done = 2 if number <= now - 2 else rows // 2
+        counts = {**none, "copied": done}
+        return ModelProgress(f"shop.M{number}", ["file"], rows, 2, counts, 0, rows > 0, "", rows - done)
+
+    with copy_follow.Bars() as bars:
+        for now in range(12):
+            bars.show(replace(run, models=[model(number, now) for number in range(10)]))
+            last = min(now, 9)
+            assert set(bars.labels) == {f"shop.M{number}" for number in range(max(0, last - 2), last + 1)}
 
 
 # One copy

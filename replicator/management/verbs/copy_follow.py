@@ -43,7 +43,7 @@ _MARGIN = 4
 def follow(run: CopyRun, err: OutputWrapper) -> Progress:
     """Show on *err* how *run* goes, until it has ended; where it is then."""
     news = News()
-    with Bars(err) if sys.stderr.isatty() else Lines(err) as view:
+    with Bars() if sys.stderr.isatty() else Lines(err) as view:
         while True:
             found = CopyRun.objects.using(database.alias()).filter(pk=run.pk).first()
             if found is None:
@@ -141,11 +141,15 @@ def _size_of_terminal() -> os.terminal_size:
 class Bars:
     """A line for all of it, and a bar for each model below, as many as the terminal has room for."""
 
-    def __init__(self, err: OutputWrapper) -> None:
-        self._err = err
+    def __init__(self) -> None:
         self._top: Any = None
         #: Its model, and the bar.
         self._bars: dict[str, Any] = {}
+
+    @property
+    def labels(self) -> list[str]:
+        """The models that have one."""
+        return list(self._bars)
 
     def __enter__(self) -> Self:
         self._top = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True)
@@ -161,12 +165,13 @@ class Bars:
         columns, lines = _size_of_terminal()
         begun = [model for model in run.models if model.rows]
         room = max(1, lines - _MARGIN)
-        # Those that are done make room for those that are not.
-        kept = sorted(begun, key=lambda model: model.share == 1.0)[:room]
+        # Those that are done make room for those that are not, the first before the last.
+        kept = sorted(begun[::-1], key=lambda model: model.share == 1.0)[:room]
+        labels = {model.model for model in kept}
         width = max((len(model.model) for model in run.models), default=0)
         for model in begun:
-            if model in kept:
-                self._show_model(model, {each.model for each in kept}, width)
+            if model.model in labels:
+                self._show_model(model, labels, width)
         text = f"{state_of(run)}: {line_of(run)}. {again_of(run)}"
         self._top.set_description_str(text[: columns - 1])
 

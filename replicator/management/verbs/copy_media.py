@@ -13,6 +13,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import InterfaceError, OperationalError
 
 from replicator import staging
 from replicator.ledger import database
@@ -158,6 +159,11 @@ def _leaving_it_going(run: CopyRun, err: OutputWrapper) -> Iterator[None]:
         err.write(f"Interrupted. Copy {run.pk} goes on. Watch it again: {command_for(run.pk, '--follow')}", str)
         err.write(f"Stop it: {command_for(run.pk, '--pause')}, or for good: {command_for(run.pk, '--cancel')}", str)
         sys.exit(130)
+    except (OperationalError, InterfaceError) as error:
+        raise CommandError(
+            f"The database does not answer: {str(error).strip()}. Copy {run.pk} goes on as soon as it does. Watch it "
+            f"again: {command_for(run.pk, '--follow')}"
+        ) from error
 
 
 def _write_what_next(run: Progress, out: OutputWrapper) -> None:
