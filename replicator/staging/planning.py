@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, ProgrammingError, connections, router, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
 from replicator import wake
@@ -143,14 +143,14 @@ def _plan_rows(run: CopyRun, part: CopyPart) -> None:
         of = fields_of(part.model, part.fields)
         # Read before anything is locked: it may take long, and be another database.
         walked = read(of, choices, part.cursor, limit)
-    except (NotCopied, DatabaseError) as error:
+    except (NotCopied, DatabaseError, OverflowError) as error:
         log.error("model not read", extra={"run": run.pk, "model": part.model, "error": str(error)})  # noqa: TRY400
-        if isinstance(error, NotCopied | ProgrammingError) or not _has_table(part):
-            # The others need not wait for somebody to make it.
-            CopyPart.objects.using(alias()).filter(pk=part.pk).update(walked=True, trouble=str(error))
-        else:
+        if isinstance(error, OperationalError | InterfaceError) and _has_table(part):
             chunks.hold_up(run, f"{part.model} can't be read: {error}")
             run.refresh_from_db()
+        else:
+            # No table, or a filter that its database refuses: the others need not wait for somebody to cure it.
+            CopyPart.objects.using(alias()).filter(pk=part.pk).update(walked=True, trouble=str(error))
         return
     files = list(_files(run, part, of, walked.rows))
     with transaction.atomic(using=alias()):
@@ -213,5 +213,5 @@ def _count_rows(run: CopyRun) -> None:
     rows = CopyPart.objects.using(alias()).filter(pk=part.pk)
     try:
         rows.update(total=total(fields_of(part.model, part.fields), Choices.from_json(run.choices)))
-    except (NotCopied, DatabaseError):
+    except (NotCopied, DatabaseError, OverflowError):
         rows.update(total=0)

@@ -19,6 +19,7 @@ from replicator.errors import Refused, Unavailable
 from replicator.models import CopyChunk, CopyFailure, CopyFile, CopyPart, CopyRun, MediaFile, Replica
 from replicator.signals import copy_run_done
 from replicator.staging import NotCopied, chunks, planning, streams
+from replicator.staging.filters import Filter
 from replicator.staging.foldersource import FolderSource
 from tests.staging.live import TARGETS, Staging
 from tests.staging.shop.models import Letter, Photo
@@ -441,6 +442,17 @@ def test_a_model_without_its_table_does_not_keep_the_others(site: Staging) -> No
     assert run.state == CopyRun.State.DONE
     assert site.counts(run)["copied"] == 2
     assert CopyPart.objects.get(run=run, model="shop.Legacy").trouble
+
+
+def test_a_filter_that_the_database_refuses_ends_its_model_only(site: Staging) -> None:
+    """A number that no column of its kind can hold passes for one until the database is asked."""
+    site.fill(2)
+    site.sheet("a", "letters/00000.txt")
+    run = site.start(filters=(Filter("shop.Letter", "about_id", str(10**40)),))
+    site.work()
+    run.refresh_from_db()
+    assert run.state == CopyRun.State.DONE
+    assert site.counts(run)["copied"] == 1
 
 
 def test_a_disk_that_is_full_holds_the_run_up(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
