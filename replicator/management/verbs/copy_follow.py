@@ -166,8 +166,9 @@ class Bars:
         begun = [model for model in run.models if model.rows]
         room = max(1, lines - _MARGIN)
         # Those that are done make room for those that are not, the first before the last.
-        kept = sorted(begun[::-1], key=lambda model: model.share == 1.0)[:room]
-        labels = {model.model for model in kept}
+        done = [model.model for model in begun if model.share == 1.0]
+        undone = [model.model for model in begun if model.share != 1.0]
+        labels = {*[*undone, *reversed(done)][:room]}
         width = max((len(model.model) for model in run.models), default=0)
         for model in begun:
             if model.model in labels:
