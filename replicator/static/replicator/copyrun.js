@@ -10,6 +10,7 @@
     const page = document.querySelector("[data-replicator-run]");
     const [lost, ended] = ["[data-lost]", "[data-ended]"].map((one) => page.querySelector(one));
     let over = "over" in page.dataset;
+    page.querySelector("[data-plain]")?.remove();
     let timer = 0;
     let asking = false;
 
