@@ -19,6 +19,11 @@ from tests.servers import Embedded
 FILES = 600
 MISSING = 3
 RUNS = "admin/replicator/copyrun/"
+#: As a browser does with the page of a tab that is not in front.
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -219,14 +224,38 @@ def test_the_page_works_without_a_script(browser: Browser, page: Page, site: Run
         context.close()
 
 
-def test_a_hidden_page_asks_nothing_and_one_that_is_over_no_more(page: Page, site: RunningSite) -> None:
-    page.goto(f"{site.url}{RUNS}")
-    page.locator("#result_list tbody tr").last.get_by_role("link").first.click()
-    expect(page.locator("[data-badge]")).to_have_text("done")
+def test_a_page_asks_only_while_it_is_looked_at(page: Page, site: RunningSite, live: LiveSite) -> None:
+    """And says so when the site does not answer, or does not know the visitor any more."""
+    page.goto(f"{site.url}{RUNS}add/")
+    page.get_by_label("are copied again").check()
+    live.seconds = 1.0
+    page.get_by_role("button", name="Start").click()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(3500)
+    until(page, lambda: len(asked) >= 2)
+    page.evaluate(HIDE, True)
+    page.wait_for_timeout(500)
+    asked.clear()
+    page.wait_for_timeout(3000)
     assert asked == []
+    page.evaluate(HIDE, False)
+    until(page, lambda: bool(asked))
+
+    page.route("**/progress/", lambda route: route.abort())
+    expect(page.get_by_text("The site does not answer")).to_be_visible(timeout=PATIENCE)
+    page.unroute("**/progress/")
+    expect(page.get_by_text("The site does not answer")).to_be_hidden(timeout=PATIENCE)
+    cookies = page.context.cookies()
+    page.context.clear_cookies()
+    expect(page.get_by_text("These numbers are kept up to date no more.")).to_be_visible(timeout=PATIENCE)
+    page.context.add_cookies([{**cookie} for cookie in cookies])  # type: ignore[typeddict-item]
+    page.get_by_role("link", name="Cancel…").click()
+    page.get_by_role("button", name="Yes, cancel it").click()
+    live.seconds = 0.0
+    expect(page.locator("[data-badge]")).to_have_text("cancelled")
+    asked.clear()
+    page.wait_for_timeout(3000)
+    assert asked == [], "it is over"
 
 
 def share(page: Page) -> float:
