@@ -16,7 +16,7 @@ from time import monotonic
 import pytest
 from tqdm import tqdm
 
-from benchmarks import delivering, mogilefs, saves, upkeep, urls, waiting
+from benchmarks import delivering, mogilefs, saves, staging, upkeep, urls, waiting, walking
 from benchmarks.peers import Missing
 from benchmarks.report import Row, table
 
@@ -34,6 +34,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "outage": upkeep.outage,
     "mogilefs": mogilefs.stores,
     "urls": urls.of_a_list,
+    "staging": staging.copies,
+    "walk": walking.rows,
 }
 
 

