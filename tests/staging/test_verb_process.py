@@ -120,13 +120,15 @@ def test_ctrl_c_leaves_it_going_and_says_how_to_come_back(run: Run) -> None:
     process = run(*verb(*CHOSEN, "--follow"))
     assert process.stderr is not None
     assert process.stderr.readline() == "Started copy 1 from live. Ctrl-C leaves it going.\n"
+    assert process.stderr.readline() == (
+        "The broker can't be reached. The copy is recorded: the next sweep that runs will start it.\n"
+    )
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     command = "manage.py replicator copy-media --run 1"
     assert err.splitlines() == [
-        "The broker can't be reached. The copy is recorded: the next sweep that runs will start it.",
         f"Interrupted. Copy 1 goes on. Watch it again: {command} --follow",
         f"Stop it: {command} --pause, or for good: {command} --cancel",
     ]
