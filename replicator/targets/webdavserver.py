@@ -138,12 +138,11 @@ class WebDAVServer:
                 break
             missing.append(folder)
             folder = folder.rpartition("/")[0]
-        # 405: it exists (RFC 4918, section 9.3.1), made by another thread a moment ago.
+        # Another thread may have made it by now: 405 (RFC 4918, section 9.3.1), or 403 from Apache if that was while
+        # it tried.
         while missing:
             status = self.send("MKCOL", f"{missing.pop()}/", changes=False, may_send=file.may_send).status
-            if status not in (200, 201, 405):
-                break
-            made = made or status != 405
+            made = made or status in (200, 201)
         return made
 
     def move(self, source: str, path: str, file: TargetFile) -> None:

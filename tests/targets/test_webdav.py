@@ -375,6 +375,30 @@ def test_a_missing_folder_is_made_where_put_answers_500() -> None:
             host.wipe()
 
 
+def test_a_folder_that_another_thread_makes_at_that_moment_is_no_refusal() -> None:
+    """Apache answers 403, not 405, if mkdir finds that it exists only now: those below it are still to be made."""
+    folders = {"/"}
+
+    def script(sock: socket.socket) -> None:
+        while True:
+            method, path, _ = read_request(sock)
+            parent = path.rstrip("/").rpartition("/")[0] + "/"
+            status = 409
+            if method == "HEAD":
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+                continue
+            if parent in folders:
+                status = 201
+                if method == "MKCOL":
+                    status = 405 if path in folders else 403 if path == "/media/a/" else 201
+                    folders.add(path)
+            sock.sendall(answer(status).encode())
+
+    with RawServer(script) as server:
+        put(target(server.url), file=TargetFile("s", "a/b/c/file.txt", prefix="/media/"))
+    assert folders == {"/", "/media/", "/media/a/", "/media/a/b/", "/media/a/b/c/"}
+
+
 def test_a_file_too_large_says_what_to_change() -> None:
     """nginx takes 1 MiB unless told otherwise; the answer comes while the body is being sent."""
     with Nginx(server="", location="client_max_body_size 1m;") as host:
