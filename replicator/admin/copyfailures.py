@@ -80,7 +80,7 @@ class CopyFailureAdmin(CopyAdmin):
     search_help_text = _("part of a file's name")
     actions = ["requeue_failures"]
     # That of the index of failures: by primary key it would pass over millions of files that were copied.
-    ordering = ["-run", "part", "pk"]
+    ordering = ["-run_id", "-part_id", "-pk"]
     readonly_fields = ["state_badge", "due", "of_run", "failed_first"]
 
     def has_requeue_permission(self, request: HttpRequest) -> bool:

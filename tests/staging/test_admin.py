@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import unescape
 from typing import Any
 
@@ -313,7 +313,7 @@ def test_a_running_copy_shows_how_far_it_is(site: Staging, admin_client: Client)
     run = site.start(only=("shop.Letter",))
     site.work(most=1)
     CopyPart.objects.filter(run=run).update(bytes=3 * 2**20)
-    CopyRun.objects.filter(pk=run.pk).update(resumed_at=timezone.now() - timezone.timedelta(seconds=100))
+    CopyRun.objects.filter(pk=run.pk).update(resumed_at=timezone.now() - timedelta(seconds=100))
     page = words(shown(admin_client, page_of(run)))
     assert "running" in page
     assert "500 of 700 rows walked" in page or "700 of 700 rows walked" in page
@@ -364,7 +364,7 @@ def test_the_script_is_told_what_the_page_shows(site: Staging, admin_client: Cli
 def test_a_source_in_trouble_says_why_and_when_it_goes_on(site: Staging, admin_client: Client) -> None:
     site.fill(1)
     run = site.start()
-    due = timezone.now() + timezone.timedelta(seconds=39.5)
+    due = timezone.now() + timedelta(seconds=39.5)
     CopyRun.objects.filter(pk=run.pk).update(trouble="<script>503 Slow Down", due_at=due, attempts=1)
     page = shown(admin_client, page_of(run))
     assert "&lt;script&gt;503 Slow Down" in page
@@ -387,7 +387,7 @@ def test_failed_files_that_are_tried_again_are_announced(site: Staging, admin_cl
     run = failing(site)
     CopyRun.objects.filter(pk=run.pk).update(state="running", ended_at=None)
     failed = CopyFile.objects.filter(run=run, state="missing")
-    failed.update(state="failed", due_at=timezone.now() + timezone.timedelta(seconds=39.5))
+    failed.update(state="failed", due_at=timezone.now() + timedelta(seconds=39.5))
     page = shown(admin_client, page_of(run))
     assert re.search(r"1 failed file is tried again in (39|40) s\.", page)
     assert f"{FAILURES}?run={run.pk}&amp;state=failed" in page
