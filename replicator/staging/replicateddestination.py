@@ -19,6 +19,8 @@ from replicator.targets.storageerrors import CURES, NUMBERS
 
 #: Bytes that are read at once.
 PIECE = 256 * 1024
+#: Names that are kept in memory: more than two chunks have.
+_MOST_MISSING = 2000
 
 
 class ReplicatedDestination(Destination):
@@ -26,6 +28,8 @@ class ReplicatedDestination(Destination):
 
     def __init__(self, storage: ReplicatedStorage) -> None:
         self.storage = storage
+        #: What ``held`` saw of names that have no file: a second look would be a statement for each.
+        self._missing: dict[str, Seen] = {}
 
     def clean(self, name: str) -> str:
         if "\\" in name:
@@ -40,11 +44,22 @@ class ReplicatedDestination(Destination):
         return f"replicated {self.storage.alias}: {name}"
 
     def held(self, names: Sequence[str]) -> dict[str, Held]:
-        seen = self.storage.look(names)
-        return {name: found for name in names if (found := _held(seen[name])) is not None}
+        if len(self._missing) > _MOST_MISSING:
+            self._missing.clear()
+        found: dict[str, Held] = {}
+        for name, seen in self.storage.look(names).items():
+            held = _held(seen)
+            if held is None:
+                self._missing[name] = seen
+            else:
+                self._missing.pop(name, None)
+                found[name] = held
+        return found
 
     def put(self, name: str, stream: Stream, over: Held | None) -> int:
-        seen = self._look(name)
+        self._check_way(name)
+        # Seldom anything but what held saw; and the write itself finds out if it is.
+        seen = self._missing.pop(name, None) or self._look(name)
         if _held(seen) != over:
             raise Changed(name)
         content = _Content(stream)
@@ -62,7 +77,7 @@ class ReplicatedDestination(Destination):
             raise Changed(name) from None
 
     def exists_unrecorded(self, name: str) -> bool:
-        seen = self.storage.look([name])[name]
+        seen = self._look(name)
         return seen.version is None and seen.file is not None
 
     def adopt(self, name: str) -> None:
@@ -73,7 +88,7 @@ class ReplicatedDestination(Destination):
             except FileNotFoundError:
                 digest = None
         # The look comes after the reading: what a write has put there meanwhile, and not committed, is none of it.
-        seen = self.storage.look([name])[name]
+        seen = self._look(name)
         if seen.version is not None:
             return
         if digest is None or seen.file is None:
@@ -82,13 +97,15 @@ class ReplicatedDestination(Destination):
             wake.announce(self.storage.targets)
 
     def _look(self, name: str) -> Seen:
-        """What is there now. Raises ``Refused`` for a place that no copy is put in."""
+        return self.storage.look([name])[name]
+
+    def _check_way(self, name: str) -> None:
+        """Raises ``Refused`` for a place that no copy is put in."""
         place = self.storage.path(name)
         if local.is_in_the_way(place):
             raise Refused(f"put {name}: something that is no file has this name here: remove it")
         if local.leads_out(str(self.storage.location), place):
             raise Refused(f"put {name}: a link on the way leads out of the storage's folder: mount the folder there")
-        return self.storage.look([name])[name]
 
 
 def _held(seen: Seen) -> Held | None:
