@@ -73,9 +73,11 @@ def claim(chunk_id: int) -> Lease | None:
     wanted = rows.filter(free & running, pk=chunk_id).values_list("pk", flat=True)
     if not rows.filter(free, pk__in=list(wanted)).update(lease=token, lease_until=until):
         return None
-    chunk = rows.select_related("run").get(pk=chunk_id)
+    chunk = rows.select_related("run").filter(pk=chunk_id, lease=token).first()
+    if chunk is None:  # the run was cancelled in between
+        return None
     files = CopyFile.objects.using(alias()).filter(chunk=chunk_id, state__in=OPEN).select_related("part")
-    return Lease(chunk.run, chunk, token, list(files.order_by("pk")))
+    return Lease(chunk.run, chunk, token, list(files.order_by("pk")), time.monotonic())
 
 
 def choose(lease: Lease, files: Sequence[CopyFile]) -> None:
@@ -95,9 +97,10 @@ def settle(lease: Lease, results: Sequence[Result], *, asked: int = 0) -> bool:
     """
     run = CopyRun.objects.using(alias()).filter(pk=lease.run.pk)
     with transaction.atomic(using=alias()):
-        _hold(lease)
+        # The run first, here and everywhere, then chunks, files, parts: nobody waits for who waits for him.
         if asked:
             run.update(asked=F("asked") + asked)
+        _hold(lease)
         by_state: dict[State, list[int]] = {}
         for result in results:
             if result.state is State.FAILED:
@@ -140,7 +143,7 @@ def hold_up(run: CopyRun, trouble: str, retry_after: float | None = None) -> Non
     attempts = run.attempts + 1
     # Of several workers that meet the same trouble, one counts.
     rows = CopyRun.objects.using(alias()).filter(pk=run.pk, attempts=run.attempts)
-    rows.update(attempts=attempts, trouble=trouble, due_at=_again_at(attempts, retry_after))
+    rows.update(attempts=attempts, trouble=storable(trouble), due_at=_again_at(attempts, retry_after))
 
 
 def hold_up_no_more(run: CopyRun) -> None:
@@ -148,6 +151,11 @@ def hold_up_no_more(run: CopyRun) -> None:
     if run.attempts or run.trouble:
         CopyRun.objects.using(alias()).filter(pk=run.pk).update(attempts=0, trouble="")
         run.attempts, run.trouble = 0, ""
+
+
+def storable(text: str) -> str:
+    """*text* as every database takes it: what others said may have any character."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="backslashreplace").decode()
 
 
 def _hold(lease: Lease) -> None:
@@ -169,7 +177,7 @@ def _note_failure(result: Result) -> None:
         [file.pk],
         state=State.FAILED,
         error_kind=result.error_kind,
-        error_text=result.error_text,
+        error_text=storable(result.error_text),
         attempts=file.attempts,
         failed_at=file.failed_at,
         due_at=file.due_at,

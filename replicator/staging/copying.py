@@ -6,14 +6,14 @@ import logging
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
-from replicator.conf import config
-from replicator.errors import DeliveryError, Unavailable
-from replicator.models import CopyChunk
+from replicator.errors import DeliveryError, Refused, Unavailable
+from replicator.models import CopyChunk, CopyFile
 from replicator.staging import chunks, listing, planning
 from replicator.staging.base import Changed, Destination, NotCopied, Source
 from replicator.staging.choices import Choices
@@ -22,6 +22,7 @@ from replicator.staging.destinations import destination_of
 from replicator.staging.filefields import fields_of
 from replicator.staging.judging import Verdict, judge
 from replicator.staging.marked import check_marked, source_alias
+from replicator.staging.safety import check_apart
 from replicator.staging.sources import source_of
 from replicator.staging.streams import Item, Streams, Watched
 
@@ -47,7 +48,7 @@ def copy(chunk_id: int) -> dict[str, Any]:
         if lease.chunk.kind == CopyChunk.Kind.LISTING:
             story["listed"] = listing.list_on(lease, source_of(lease.run.source))
         else:
-            Turn(lease, begun + config().run_seconds).work()
+            Turn(lease).work()
         chunks.hold_up_no_more(lease.run)
     except LeaseLost:
         return {**story, **lease.counts, "skipped": "another worker has taken over, or the run was cancelled"}
@@ -55,6 +56,10 @@ def copy(chunk_id: int) -> dict[str, Any]:
         story["trouble"] = str(error)
         log.warning("copy held up", extra={"run": lease.run.pk, "error": str(error)})
         chunks.hold_up(lease.run, str(error), getattr(error, "retry_after", None))
+    except Exception as error:  # a storage of somebody's own: people must see why it does not go on
+        story["trouble"] = f"{type(error).__name__}: {error}"
+        log.exception("copying raised", extra={"run": lease.run.pk})
+        chunks.hold_up(lease.run, story["trouble"])
     chunks.give_back(lease)
     planning.go_on(lease.run.pk)
     return {**story, **lease.counts, "seconds": round(time.monotonic() - begun, 1)}
@@ -63,17 +68,18 @@ def copy(chunk_id: int) -> dict[str, Any]:
 class Turn:
     """The files of one lease."""
 
-    def __init__(self, lease: Lease, end: float) -> None:
+    def __init__(self, lease: Lease) -> None:
         self._lease = lease
         self._choices = Choices.from_json(lease.run.choices)
-        self._streams = Streams(lease, end)
+        self._streams = Streams(lease)
+        self._kept: dict[tuple[int, str], tuple[Source, Destination]] = {}
 
     def work(self) -> None:
         """Deal with all files, or with those begun in time and before the run is paused. Raises as ``Streams.each``:
         what is not dealt with stays open."""
         items = self._items()
         for item in items:
-            item.to_copy = self._judge(item) is Verdict.COPY
+            item.to_copy = self._judge(item) is Verdict.COPY and not self._choices.dry_run
         with self._streams as streams:
             streams.each(self._look, [item for item in items if not item.to_copy])
             to_copy = [item for item in items if item.to_copy]
@@ -84,23 +90,38 @@ class Turn:
         """The files, with what their destinations have of them, and what the source's listing says."""
         listed = listing.known(self._lease.run, self._lease.files)
         by_destination: dict[Destination, list[Item]] = {}
-        kept: dict[tuple[int, str], tuple[Source, Destination]] = {}
+        refused: list[Result] = []
         for file in self._lease.files:
-            between = kept.get((file.part_id, file.field))
-            if between is None:
-                (field,) = fields_of(file.part.model, [file.field]).fields
-                source = source_of(source_alias(field.storage, self._lease.run.source))
-                between = kept[file.part_id, file.field] = source, destination_of(field.storage)
-            source, destination = between
+            try:
+                source, destination = self._between(file)
+                name = destination.clean(file.name)
+            except Refused as error:  # requeued, and not cured; or a deploy has come in between
+                refused.append(Result(file, State.FAILED, 0, error.kind, str(error)))
+                continue
             # Of other sources than the run's own there is no listing.
             facts = listed.get(file.name) if source.alias == self._lease.run.source else None
-            item = Item(file, source, destination, destination.clean(file.name), facts=facts)
-            by_destination.setdefault(destination, []).append(item)
+            by_destination.setdefault(destination, []).append(Item(file, source, destination, name, facts=facts))
+        if refused:
+            chunks.settle(self._lease, refused)
         for destination, items in by_destination.items():
-            held = destination.held([item.name for item in items])
+            held = self._streams.aside(partial(destination.held, [item.name for item in items]))
             for item in items:
                 item.held = held.get(item.name)
         return [item for items in by_destination.values() for item in items]
+
+    def _between(self, file: CopyFile) -> tuple[Source, Destination]:
+        """What it is read from, and written to. Raises ``Refused`` if the site has its field no more."""
+        found = self._kept.get((file.part_id, file.field))
+        if found is None:
+            try:
+                (field,) = fields_of(file.part.model, [file.field]).fields
+            except NotCopied as error:
+                raise Refused(str(error)) from None
+            source = source_of(source_alias(field.storage, self._lease.run.source))
+            found = source, destination_of(field.storage)
+            check_apart(source, found[1:])
+            self._kept[file.part_id, file.field] = found
+        return found
 
     # In the threads
 
@@ -119,7 +140,8 @@ class Turn:
             item.to_copy = not self._choices.dry_run
             return None if item.to_copy else Result(item.file, State.COPIED, size)
         item.to_copy = False
-        if verdict is Verdict.THERE and item.destination.exists_unrecorded(item.name):
+        is_there = verdict is Verdict.THERE and not self._choices.dry_run
+        if is_there and item.destination.exists_unrecorded(item.name):
             # Who writes it just now records it himself.
             with suppress(Changed):
                 item.destination.adopt(item.name)
@@ -158,4 +180,12 @@ class Turn:
             if known and not known & held.checksums.keys():
                 kind = min(known)
                 held = replace(held, checksums={kind: item.destination.checksum(item.name, kind)})
-        return judge(facts, held, self._choices, chosen=item.file.state == State.CHOSEN)
+        return judge(facts, held, self._choices, chosen=self._is_ours(item))
+
+    def _is_ours(self, item: Item) -> bool:
+        """Whether what is held may be what this run has copied."""
+        if self._choices.compare != "nothing":
+            return item.file.state == State.CHOSEN
+        # What was here before the run is chosen, too.
+        written = item.held and item.held.modified
+        return item.file.state == State.CHOSEN and bool(written and written >= self._lease.run.started_at)

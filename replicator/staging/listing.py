@@ -66,7 +66,6 @@ def list_on(lease: chunks.Lease, source: Source) -> int:
             if facts.size is not None
         ]
         with transaction.atomic(using=alias()):
-            chunks.settle(lease, [])
             CopyObject.objects.using(alias()).bulk_create(objects, ignore_conflicts=True, batch_size=PAGE)
             run.listed, run.listed_to = run.listed + len(objects), page.last
             if not page.last:
@@ -74,6 +73,7 @@ def list_on(lease: chunks.Lease, source: Source) -> int:
             elif run.listed / PAGE * PAGE_COSTS > _left(run):
                 run.listing = Listing.GIVEN_UP
             run.save(using=alias(), update_fields=["listed", "listed_to", "listing"])
+            chunks.settle(lease, [])
         count += len(objects)
     if run.listing == Listing.GIVEN_UP:
         CopyObject.objects.using(alias()).filter(run=run).delete()

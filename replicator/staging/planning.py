@@ -48,6 +48,9 @@ def go_on(run_id: int) -> int:
     except (NotCopied, ImproperlyConfigured) as error:  # the settings are others than those it was started with
         log.error("copy held up", extra={"run": run_id, "error": str(error)})  # noqa: TRY400
         chunks.hold_up(CopyRun.objects.using(alias()).get(pk=run_id), str(error))
+    except Exception as error:  # a field, or a storage, of somebody's own: people must see why it does not go on
+        log.exception("planning raised", extra={"run": run_id})
+        chunks.hold_up(CopyRun.objects.using(alias()).get(pk=run_id), f"{type(error).__name__}: {error}")
     now = timezone.now()
     rows = CopyChunk.objects.using(alias()).filter(run=run_id, run__state=CopyRun.State.RUNNING, run__due_at__lte=now)
     waiting = [chunk for chunk in rows.order_by("pk") if chunk.lease_until is None or chunk.lease_until <= now]
@@ -79,14 +82,17 @@ def finish(run: CopyRun) -> bool:
     """End a run that has nothing left to do, and will have nothing later; whether it was this that ended it."""
     if CopyChunk.objects.using(alias()).filter(run=run).exists():
         return False
-    if CopyFile.objects.using(alias()).filter(run=run, state=CopyFile.State.FAILED, due_at__isnull=False).exists():
+    again = CopyFile.objects.using(alias()).filter(run=run, state=CopyFile.State.FAILED, due_at__isnull=False)
+    if again.exists():
         return False
     with transaction.atomic(using=alias()):
-        locked = CopyRun.objects.using(alias()).select_for_update().get(pk=run.pk)
+        locked = _locked(run)
+        # Looked at once more: meanwhile another worker had a chunk, or somebody requeued what had failed.
         if (
             locked.state != CopyRun.State.RUNNING
             or CopyPart.objects.using(alias()).filter(run=run, walked=False).exists()
             or CopyChunk.objects.using(alias()).filter(run=run).exists()
+            or again.exists()
         ):
             return False
         locked.state, locked.ended_at, locked.trouble = CopyRun.State.DONE, timezone.now(), ""
@@ -98,6 +104,11 @@ def finish(run: CopyRun) -> bool:
     return True
 
 
+def _locked(run: CopyRun) -> CopyRun:
+    """As it is now, until the transaction ends. Whoever makes chunks, or ends it, has it first."""
+    return CopyRun.objects.using(alias()).select_for_update().get(pk=run.pk)
+
+
 def _plan_listing(run: CopyRun) -> bool:
     """The next pages, if the source is being listed and nobody is at it."""
     if listing.is_due(run):
@@ -107,9 +118,9 @@ def _plan_listing(run: CopyRun) -> bool:
         return False
     kind = CopyChunk.Kind.LISTING
     with transaction.atomic(using=alias()):
-        locked = CopyRun.objects.using(alias()).select_for_update().get(pk=run.pk)
-        run.listing = locked.listing
-        if run.listing != CopyRun.Listing.UNDER_WAY:
+        locked = _locked(run)
+        run.listing, run.state = locked.listing, locked.state
+        if run.listing != CopyRun.Listing.UNDER_WAY or run.state != CopyRun.State.RUNNING:
             return False
         if CopyChunk.objects.using(alias()).filter(run=run, kind=kind).exists():
             return False
@@ -123,9 +134,9 @@ def _plan_retry(run: CopyRun) -> bool:
     if not files.exists():
         return False
     with transaction.atomic(using=alias()):
-        CopyRun.objects.using(alias()).select_for_update().get(pk=run.pk)
+        run.state = _locked(run).state
         due = dict(files.order_by("due_at").values_list("pk", "part")[:ROWS])
-        if not due:
+        if not due or run.state != CopyRun.State.RUNNING:
             return False
         label = f"{len(due):,} that failed, again"
         chunk = CopyChunk.objects.using(alias()).create(run=run, kind=CopyChunk.Kind.RETRY, label=label)
@@ -150,12 +161,14 @@ def _plan_rows(run: CopyRun, part: CopyPart) -> None:
             run.refresh_from_db()
         else:
             # No table, or a filter that its database refuses: the others need not wait for somebody to cure it.
-            CopyPart.objects.using(alias()).filter(pk=part.pk).update(walked=True, trouble=str(error))
+            trouble = chunks.storable(str(error))
+            CopyPart.objects.using(alias()).filter(pk=part.pk).update(walked=True, trouble=trouble)
         return
     files = list(_files(run, part, of, walked.rows))
     with transaction.atomic(using=alias()):
+        run.state = _locked(run).state
         locked = CopyPart.objects.using(alias()).select_for_update().get(pk=part.pk)
-        if locked.cursor != part.cursor or locked.walked:
+        if run.state != CopyRun.State.RUNNING or locked.cursor != part.cursor or locked.walked:
             return
         _insert(run, part, files, _label(part, walked))
         locked.cursor, locked.walked, locked.rows = walked.cursor, walked.done, locked.rows + walked.count
@@ -180,7 +193,8 @@ def _files(run: CopyRun, part: CopyPart, of: FileFields, rows: Sequence[Row]) ->
                 file.digest = digest_of(destinations[field].address(destinations[field].clean(name)))
             except Refused as error:
                 file.digest = digest_of(f"{part.model} {field} {name}")
-                file.state, file.error_kind, file.error_text = CopyFile.State.FAILED, error.kind, str(error)
+                file.state, file.error_kind = CopyFile.State.FAILED, error.kind
+                file.name, file.error_text = chunks.storable(name), chunks.storable(str(error))
             yield file
 
 
@@ -193,8 +207,10 @@ def _insert(run: CopyRun, part: CopyPart, files: Sequence[CopyFile], label: str)
     for file in files:
         file.chunk = chunk.pk
     rows.bulk_create(files, ignore_conflicts=True, batch_size=ROWS)
-    refused = rows.filter(chunk=chunk.pk, state=CopyFile.State.FAILED).count()
-    chunks.add({part.pk: Counter({CopyFile.State.FAILED: refused})})
+    # By their digests, for which there is an index: nothing here may take longer the more files a run has.
+    refused = [file.digest for file in files if file.state == CopyFile.State.FAILED]
+    new = rows.filter(run=run, digest__in=refused, chunk=chunk.pk).count() if refused else 0
+    chunks.add({part.pk: Counter({CopyFile.State.FAILED: new})})
     if not rows.filter(chunk=chunk.pk, state__in=chunks.OPEN).exists():
         chunk.delete()
 

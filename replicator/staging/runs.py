@@ -51,8 +51,11 @@ def start(source: str, choices: Choices, who: str = "") -> CopyRun:
     except (DeliveryError, ImproperlyConfigured, OSError) as error:
         raise NotCopied(f"{source} can't be read: {error}") from error
     with transaction.atomic(using=alias()):
-        under_way = CopyRun.objects.using(alias()).filter(state__in=[State.RUNNING, State.PAUSED]).first()
-        if under_way is not None and not choices.dry_run and not Choices.from_json(under_way.choices).dry_run:
+        # Whoever else starts one just now waits here.
+        CopyRun.objects.using(alias()).select_for_update().order_by("-pk").first()
+        for under_way in CopyRun.objects.using(alias()).filter(state__in=[State.RUNNING, State.PAUSED]):
+            if choices.dry_run or under_way.choices.get("dry_run"):
+                continue
             raise NotCopied(
                 f"copy {under_way.pk} is {under_way.get_state_display()}: two would copy the same files. Let it end, "
                 f"or cancel it: manage.py replicator copy-media --run {under_way.pk} --cancel"
@@ -98,24 +101,33 @@ def requeue(failures: QuerySet[CopyFailure]) -> int:
         .filter(pk__in=failures.order_by().values("pk"))
         .exclude(run__state=State.CANCELLED)
     )
+    by_run: dict[int, list[int]] = {}
+    for file, run in rows.order_by("pk").values_list("pk", "run"):
+        by_run.setdefault(run, []).append(file)
     count = 0
-    for run in sorted(set(rows.values_list("run", flat=True))):
-        with transaction.atomic(using=alias()):
-            mine = rows.filter(run=run)
-            missing = mine.filter(state=CopyFile.State.MISSING)
-            moved = Counter(missing.values_list("part", flat=True))
-            columns = {"due_at": timezone.now(), "attempts": 0, "failed_at": None}
-            ids = list(mine.values_list("pk", flat=True))
-            missing.update(state=CopyFile.State.FAILED)
-            for some in _batches(ids):
-                again = CopyFile.objects.using(alias()).filter(pk__in=some, state=CopyFile.State.FAILED)
-                count += again.update(**columns)
-            chunks.add({part: Counter(missing=-n, failed=n) for part, n in moved.items()})
+    for run, ids in sorted(by_run.items()):
+        count += sum(_requeue(run, some) for some in _batches(ids))
+        planning.go_on(run)
+    return count
+
+
+def _requeue(run: int, ids: Sequence[int]) -> int:
+    with transaction.atomic(using=alias()):
+        # Nobody ends it, tries a file again, or requeues it at the same time: each is counted once.
+        locked = CopyRun.objects.using(alias()).select_for_update().get(pk=run)
+        if locked.state == State.CANCELLED:
+            return 0
+        files = CopyFile.objects.using(alias()).filter(pk__in=ids)
+        missing = dict(files.filter(state=CopyFile.State.MISSING).values_list("pk", "part"))
+        files.filter(pk__in=list(missing)).update(state=CopyFile.State.FAILED)
+        chunks.add({part: Counter(missing=-n, failed=n) for part, n in Counter(missing.values()).items()})
+        failed = files.filter(state=CopyFile.State.FAILED)
+        count = failed.update(due_at=timezone.now(), attempts=0, failed_at=None)
+        if count:
             CopyRun.objects.using(alias()).filter(pk=run, state=State.DONE).update(
                 state=State.RUNNING, ended_at=None, **_from_here(run)
             )
-        planning.go_on(run)
-    return count
+        return count
 
 
 def sweep() -> list[int]:
@@ -135,8 +147,11 @@ def prune() -> int:
         state__in=[State.DONE, State.CANCELLED], ended_at__lte=timezone.now() - timedelta(minutes=1)
     )
     count = 0
-    for run in ended.values_list("pk", flat=True):
+    for run, state in ended.values_list("pk", "state"):
         kept = [CopyFile.State.FAILED, CopyFile.State.MISSING]
+        if state == State.DONE:
+            # Somebody may requeue its failures meanwhile.
+            kept += chunks.OPEN
         for rows in (
             CopyFile.objects.using(alias()).filter(run=run).exclude(state__in=kept),
             CopyObject.objects.using(alias()).filter(run=run),

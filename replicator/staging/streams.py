@@ -8,9 +8,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from django.db import Error as DjangoDatabaseError
 from django.db import InterfaceError, OperationalError, connections
@@ -23,6 +25,8 @@ from replicator.staging.base import Destination, Facts, Held, Source, Stream
 from replicator.staging.chunks import Lease, Result, State
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds between two times that results are noted, the lease is kept, and a pause is noticed.
 NOTE_EVERY = 1.0
@@ -66,10 +70,11 @@ class Watched(Stream):
 class Streams:
     """A few threads, and their results. Leaving it as a context notes all that is known."""
 
-    def __init__(self, lease: Lease, end: float) -> None:
-        """*end*: no file is begun after it, by the monotonic clock."""
+    def __init__(self, lease: Lease) -> None:
         staging = config().staging
-        self._lease, self._end = lease, end
+        self._lease = lease
+        #: No file is begun after it, by the monotonic clock.
+        self._end = time.monotonic() + config().run_seconds
         self._concurrency = staging.concurrency if staging else 1
         self.stop = threading.Event()
         self._lock = threading.Lock()
@@ -100,10 +105,30 @@ class Streams:
         in trouble; ``OSError`` or a database's error if nothing can be written here.
         """
         todo = deque(items)
-        count = min(self._concurrency, len(items))
+        self._run([partial(self._work, deal, todo)] * min(self._concurrency, len(items)))
+        if self._fatal is not None:
+            self._note()
+            raise self._fatal
+
+    def aside(self, ask: Callable[[], T]) -> T:
+        """What *ask* returns, or raises. It may take long: the lease is kept; the time for files begins after it."""
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self._run([run])
+        self._end = time.monotonic() + config().run_seconds
+        return answer.result()
+
+    def _run(self, works: Sequence[Callable[[], None]]) -> None:
+        """Each in a thread of its own, until all have ended. Raises as ``_note``."""
         threads = [
-            threading.Thread(target=self._work, args=(deal, todo), name=f"replicator-copy-{n}", daemon=True)
-            for n in range(count)
+            threading.Thread(target=_with_connections, args=(work,), name=f"replicator-copy-{n}", daemon=True)
+            for n, work in enumerate(works)
         ]
         for thread in threads:
             thread.start()
@@ -118,21 +143,14 @@ class Streams:
         finally:
             for thread in threads:
                 thread.join()
-        if self._fatal is not None:
-            self._note()
-            raise self._fatal
 
     def _work(self, deal: Callable[[Item], Result | None], todo: deque[Item]) -> None:
-        try:
-            while not self.stop.is_set() and time.monotonic() < self._end:
-                try:
-                    item = todo.popleft()
-                except IndexError:
-                    return
-                self._deal(deal, item)
-        finally:
-            # A connection belongs to its thread, which ends here.
-            connections.close_all()
+        while not self.stop.is_set() and time.monotonic() < self._end:
+            try:
+                item = todo.popleft()
+            except IndexError:
+                return
+            self._deal(deal, item)
 
     def _deal(self, deal: Callable[[Item], Result | None], item: Item) -> None:
         try:
@@ -185,6 +203,14 @@ class Streams:
             asked, self._asked = self._asked, 0
         if not chunks.settle(self._lease, results, asked=asked):
             self.stop.set()
+
+
+def _with_connections(work: Callable[[], None]) -> None:
+    try:
+        work()
+    finally:
+        # They belong to their thread, which ends here.
+        connections.close_all()
 
 
 def _failed(item: Item, error: DeliveryError, *, again: bool) -> Result:
