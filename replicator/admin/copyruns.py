@@ -148,7 +148,9 @@ class CopyRunAdmin(CopyAdmin):
             raise PermissionDenied
         form = CopyForm(request.POST) if request.method == "POST" else CopyForm(initial=self._initial(request))
         if form.is_valid() and (run := self._start(request, found.source, form)):
-            return HttpResponseRedirect(self._url("change", run))
+            if self.has_view_permission(request, run):
+                return HttpResponseRedirect(self._url("change", run))
+            return HttpResponseRedirect(reverse(f"{self.admin_site.name}:index"))
         fieldsets = [
             (_("What is copied"), {"fields": ["only"]}),
             (_("Which rows"), {"fields": ["filters", "sample", "newest_first"]}),

@@ -515,6 +515,14 @@ def test_who_may_start_need_not_be_one_who_may_stop(site: Staging) -> None:
     assert [what for _, what in history(run)][1:] == ["Paused."]
 
 
+def test_who_may_only_start_is_told_that_it_has_begun(site: Staging) -> None:
+    """And is not led to a page that is forbidden."""
+    site.fill(1)
+    response = client_with("add_copyrun").post(ADD, {"only": [LETTERS], "compare": "size"}, follow=True)
+    assert response.status_code == 200
+    assert f"Copy {CopyRun.objects.get().pk} from live has begun." in response.content.decode()
+
+
 def test_who_may_not_look_sees_nothing(site: Staging) -> None:
     site.fill(1)
     run = site.start(dry_run=True)
