@@ -202,7 +202,11 @@ def test_without_a_broker_the_sweep_starts_it(site: Staging, manage: Manage, mon
     assert done.err == (
         "The broker can't be reached. The copy is recorded: the next sweep that runs will start it.\n"
     )
-    assert CopyRun.objects.get().state == "running"
+    run = CopyRun.objects.get()
+    assert run.state == "running"
+    for action in ("--pause", "--resume"):
+        done = manage("copy-media", "--run", str(run.pk), action)
+        assert done.err.startswith("The broker can't be reached.") is (action == "--resume")
 
 
 def test_who_has_no_name_can_start_one(site: Staging, manage: Manage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +261,16 @@ def test_a_model_that_can_not_be_read_is_an_error(site: Staging, manage: Manage)
         done = manage("copy-media", "--from", "live", "--only", "shop.Legacy", "--only", "shop.Letter", "--follow")
     assert done.error == "shop.Legacy could not be read, as said above: cure that and start another copy."
     assert "shop.Legacy is not copied: " in done.out
-    assert "shop.Legacy is not copied: " in done.err
     assert table(done.out)["all"][:2] == ["1", "1"]
+
+
+def test_what_is_wrong_with_a_model_is_told_once(site: Staging, manage: Manage) -> None:
+    site.fill(1)
+    run = site.start()
+    run.parts.filter(model="shop.Sheet").update(trouble="no such table: shop_sheet", walked=True)
+    with later(lambda: staging.cancel(CopyRun.objects.get())):
+        done = manage("copy-media", "--run", str(run.pk), "--follow")
+    assert done.err == "shop.Sheet is not copied: no such table: shop_sheet\n"
 
 
 def test_one_that_is_cancelled_is_an_error(site: Staging, manage: Manage) -> None:
