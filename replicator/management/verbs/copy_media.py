@@ -54,19 +54,19 @@ Workers copy every file that a row of this site's database names, under its name
 is here already with the same size is passed over, what is newer here is left alone, nothing is ever deleted. Only a
 site whose settings have REPLICATOR["STAGING"] takes copies.
 
-  manage.py replicator copy-media                       the copies that there were, and those under way
-  manage.py replicator copy-media --from live --dry-run count files and bytes, copy nothing
-  manage.py replicator copy-media --from live --follow  copy all that is missing, and watch
+  manage.py replicator copy-media                        the copies that there were, and those under way
+  manage.py replicator copy-media --from live --dry-run  count files and bytes, copy nothing
+  manage.py replicator copy-media --from live --follow   copy all that is missing, and watch
   manage.py replicator copy-media --from live --only blog --only shop.Product.image
   manage.py replicator copy-media --from live --filter blog.Post:created__gte=2026-01-01
   manage.py replicator copy-media --from live --since 30d --sample 5% --max-size 20M
 
 Once it is begun, workers do it, whatever becomes of this command:
 
-  manage.py replicator copy-media --run 3               how it stands, and what could not be copied
-  manage.py replicator copy-media --run 3 --follow      watch it; Ctrl-C leaves it going
-  manage.py replicator copy-media --run 3 --pause       and --resume, --cancel
-  manage.py replicator copy-media --run 3 --requeue     try again what failed or was missing
+  manage.py replicator copy-media --run 3                how it stands, and what could not be copied
+  manage.py replicator copy-media --run 3 --follow       watch it; Ctrl-C leaves it going
+  manage.py replicator copy-media --run 3 --pause        and --resume, --cancel
+  manage.py replicator copy-media --run 3 --requeue      try again what failed or was missing
 
 With --follow (and --dry-run, which follows too) the exit code is 0 when all is copied but what is missing at the
 source, 1 if files failed for good, a model could not be read or the copy was cancelled, 130 after Ctrl-C.
