@@ -230,8 +230,8 @@ def _staging_problems(staging: object) -> Iterator[Problem]:
             if not isinstance(value, Mapping) or not all(isinstance(v, str) and v for v in (*value, *value.values())):
                 yield Problem(
                     f"{where}[{key!r}] is not a dictionary of aliases.",
-                    f'Write {where}["SOURCES"] = {{"avatars": "live-avatars"}}: a storage here, and what has its files '
-                    "on the live site.",
+                    f'Write {where}["SOURCES"] = {{"avatars": "live-avatars"}}: a storage here, and what has its '
+                    "files on the live site.",
                 )
         elif key != "SOURCE" and (
             isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _STAGING[key]
