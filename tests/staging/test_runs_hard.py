@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.db.models import QuerySet
 
 from replicator import staging
 from replicator.errors import Unavailable
 from replicator.models import CopyChunk, CopyFailure, CopyFile, CopyRun, MediaFile
-from replicator.staging import NotCopied, chunks, filefields, listing, planning, runs
+from replicator.staging import NotCopied, chunks, filefields, listing, planning, runs, walking
 from replicator.staging.base import Facts, Page
 from replicator.staging.foldersource import FolderSource
 from replicator.staging.replicateddestination import ReplicatedDestination
@@ -174,10 +172,7 @@ def test_a_chunk_whose_files_take_long_to_look_at_stays_one_workers(
     run = site.start()
     (message,) = site.messages
     stories: list[Any] = []
-    worker = threading.Thread(
-        target=lambda: (stories.append(staging.copy(message["chunk"])), connections.close_all())
-    )
-    worker.start()
+    worker = site.worker(stories)
     time.sleep(1.5)
     assert "skipped" in staging.copy(message["chunk"]), "another worker has it"
     worker.join()
@@ -233,7 +228,8 @@ def test_failures_requeued_while_a_long_tidying_is_at_it_are_kept(
     site.work()
     CopyRun.objects.update(ended_at="2026-01-01T00:00:00Z")
     monkeypatch.setattr(runs, "_BATCH", 2)
-    original, asked = CopyFile._base_manager.using, []
+    original = CopyFile._base_manager.using
+    asked: list[int] = []
 
     def using(alias: str) -> Any:
         if not asked:
@@ -274,7 +270,7 @@ def test_a_run_that_ends_while_failures_are_requeued_goes_on(site: Staging, monk
 
 def test_nothing_is_planned_once_a_run_is_cancelled(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     site.fill(3)
-    original = planning.read
+    original = walking.read
 
     def late(*arguments: Any) -> Any:
         found = original(*arguments)
