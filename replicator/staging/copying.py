@@ -141,7 +141,8 @@ class Turn:
             return None if item.to_copy else Result(item.file, State.COPIED, size)
         item.to_copy = False
         is_there = verdict is Verdict.THERE and not self._choices.dry_run
-        if is_there and item.destination.exists_unrecorded(item.name):
+        # Asked only where it may be so: it takes a statement.
+        if is_there and item.held and not item.held.version and item.destination.exists_unrecorded(item.name):
             # Who writes it just now records it himself.
             with suppress(Changed):
                 item.destination.adopt(item.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from replicator.signals import copy_run_done
 from replicator.staging import NotCopied, chunks, planning, streams
 from replicator.staging.filters import Filter
 from replicator.staging.foldersource import FolderSource
+from replicator.storage import ReplicatedStorage
+from replicator.storage.seen import Seen
 from tests.staging.live import TARGETS, Staging
 from tests.staging.shop.models import Letter, Photo
 
@@ -92,6 +95,25 @@ def test_a_second_run_copies_only_what_is_new(site: Staging) -> None:
     assert site.counts(again)["there"] == 3
     assert site.counts(again)["copied"] == 2
     assert {name: v for name, v in MediaFile.objects.values_list("name", "version") if name in versions} == versions
+
+
+def test_of_what_is_recorded_nothing_is_asked_for_each_file(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run over all files looks at those of a chunk together."""
+    site.fill(5)
+    site.start()
+    site.work()
+    looks: list[int] = []
+    look = ReplicatedStorage.look
+
+    def counted(storage: ReplicatedStorage, names: Collection[str]) -> Mapping[str, Seen]:
+        looks.append(len(names))
+        return look(storage, names)
+
+    monkeypatch.setattr(ReplicatedStorage, "look", counted)
+    run = site.start()
+    site.work()
+    assert site.counts(run) == {"there": 5}
+    assert looks == [5]
 
 
 def test_what_was_changed_on_the_live_site_is_copied_again(site: Staging) -> None:
