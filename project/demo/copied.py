@@ -68,7 +68,8 @@ def fetched_wrongly(
     for key, each in sorted(again.items()):
         for first, second in pairwise(each):
             if not any(first <= kill <= second and kill - first < IN_FLIGHT for kill in kills):
-                found.append(f"fetched again, {second - first:.1f} s later: {key}")
+                since = ", ".join(f"{kill - first:+.1f}" for kill in kills)
+                found.append(f"fetched again, {second - first:.1f} s later, and kills at {since or 'no time'}: {key}")
     most = at_once * len(kills)
     if (count := sum(len(each) - 1 for each in again.values())) > most:
         found.append(f"{count} fetched again, where at most {most} were in flight when a worker was killed")

@@ -145,7 +145,7 @@ class Streams:
                 thread.join()
 
     def _work(self, deal: Callable[[Item], Result | None], todo: deque[Item]) -> None:
-        while not self.stop.is_set() and time.monotonic() < self._end:
+        while not self.stop.is_set() and self._fatal is None and time.monotonic() < self._end:
             try:
                 item = todo.popleft()
             except IndexError:
@@ -189,9 +189,9 @@ class Streams:
             self._end_with(unavailable)
 
     def _end_with(self, error: Exception) -> None:
+        """Have nothing begun any more. What is under way goes on: it may be large, and all but here."""
         with self._lock:
             self._fatal = error
-        self.stop.set()
 
     def _note_if_due(self) -> None:
         if time.monotonic() - self._lease.noted_at >= NOTE_EVERY:
