@@ -302,13 +302,13 @@ def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | Non
         kept = next((path for e in entries for path in (e.new, e.old) if _holds(path, wanted)), None)
         if kept is None and ours:
             # The ledger's version is nowhere here. What a rolled back write replaced is better than what it wrote.
-            kept = _before(entries, place)
+            kept = before(entries, place)
     elif delete is not None:
         ours = ours or _same(delete.old, place)
     elif ours:
         # No file is meant to be here, but one that came from elsewhere may have been overwritten. It is not one that
         # was deleted: a delete that does not find its file at the place leaves its traces, and is among the entries.
-        kept = _before(entries, place)
+        kept = before(entries, place)
     if kept is not None:
         entries[0].show(kept)
         return _closed(entries, "restored")
@@ -318,7 +318,7 @@ def restore(entries: Sequence[Entry], wanted: Digest | None, version: UUID | Non
     return _closed(entries, "nothing")
 
 
-def _before(entries: Sequence[Entry], place: str) -> str | None:
+def before(entries: Sequence[Entry], place: str) -> str | None:
     """A link to what was at *place* before *entries* came, each over the one before; None if nothing was."""
     left, kept = list(entries), place
     while shown := next((entry for entry in left if _same(entry.new, kept)), None):

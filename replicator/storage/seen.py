@@ -70,24 +70,22 @@ def look(storage: Reading, names: Collection[str], *, may_be_old: bool) -> Mappi
             journal = local.traces(os.fspath(storage.location)) if journal is None else journal
             entries = journal.get(name, ())
         version = row.version if row else None
-        if any(entry.version != version and entry.is_in_place() for entry in entries):
-            file = _recorded(row) if row and any(_has(entry.old, row) for entry in entries) else None
-        elif may_be_old:
-            file = _by_ledger(place, row)
-        else:
-            file = _by_disk(place, row)
+        others = [entry for entry in entries if entry.version != version]
+        # What tidy would put back, should none of these ever be committed.
+        shown = local.before(others, place) if others else place
+        file = _by_ledger(shown, row) if may_be_old else _by_disk(shown, row)
         seen[name] = Seen(file, version, here)
     return seen
 
 
-def _by_ledger(place: str, row: MediaFile | None) -> File | None:
+def _by_ledger(place: str | None, row: MediaFile | None) -> File | None:
     if row is None:
         return _here(place)
     found = not row.deleted and (_has(place, row) or getattr(row, "is_elsewhere", False))
     return _recorded(row) if found else None
 
 
-def _by_disk(place: str, row: MediaFile | None) -> File | None:
+def _by_disk(place: str | None, row: MediaFile | None) -> File | None:
     file = _here(place)
     if row is None or file is None:
         return file
@@ -101,13 +99,15 @@ def _recorded(row: MediaFile) -> File:
     return File(row.size, row.updated_at, row.sha256, row.version)
 
 
-def _has(path: str, row: MediaFile) -> bool:
+def _has(path: str | None, row: MediaFile) -> bool:
     """Whether what is there could be the file of *row*."""
     file = _here(path)
     return file is not None and not row.deleted and file.size == row.size
 
 
-def _here(path: str) -> File | None:
+def _here(path: str | None) -> File | None:
+    if path is None:
+        return None
     try:
         status = Path(path).stat()
     except (OSError, ValueError):  # a name that is too long, too, or below a file: then nothing is there
