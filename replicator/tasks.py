@@ -68,11 +68,13 @@ def probe() -> dict[str, bool]:
 @shared_task(name="replicator.prune", ignore_result=True)
 def prune() -> dict[str, int]:
     """Remove finished tombstones, and have each disk tidied."""
-    done = {"tombstones": ledger.prune(), "copied": staging.prune()}
     if config().deliverer:
         wake.send_to_nodes("replicator.tidy", nodes.known())
-        return done
-    return {**done, **tidy()}
+        tidied = {}
+    else:
+        # First: without its tombstone, the traces of a deleted file look like those of one to be brought back.
+        tidied = tidy()
+    return {"tombstones": ledger.prune(), "copied": staging.prune(), **tidied}
 
 
 @shared_task(name="replicator.tidy", ignore_result=True)

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from replicator import tasks, wake
+from replicator import delivery, tasks, wake
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage
 from tests.storage.conftest import TARGETS, contents, everything
@@ -438,3 +438,20 @@ def test_a_request_that_fails_leaves_no_trace(
     tidy_now()
     assert everything(media_root) == {"good.txt": b"from a request", "old.txt": b"old"}
     assert set(MediaFile.objects.values_list("name", flat=True)) == {"good.txt", "old.txt"}
+
+
+def test_a_deleted_file_stays_away_when_its_tombstone_and_its_traces_go_at_once(
+    make_storage: Callable[..., ReplicatedStorage], media_root: Path
+) -> None:
+    """Promise 2: after a day without beat. Without a tombstone, the traces are those of a file to be put back."""
+    storage = make_storage({"ORPHAN_GRACE": 0, "TOMBSTONE_AGE": 0})
+    storage.save("a.txt", ContentFile(b"old"))
+    with transaction.atomic():
+        storage.delete("a.txt")
+        with pytest.raises(Rollback), transaction.atomic():
+            storage.replace("a.txt", ContentFile(b"rolled back"))
+            raise Rollback
+    for target in TARGETS:
+        delivery.deliver(target)
+    assert tasks.prune()["tombstones"] == 1
+    assert everything(media_root) == {}
