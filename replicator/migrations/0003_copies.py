@@ -44,6 +44,12 @@ class Migration(migrations.Migration):
                         verbose_name="state",
                     ),
                 ),
+                (
+                    "begun",
+                    models.BooleanField(
+                        default=False, help_text="whether it was to be copied at some time", verbose_name="begun"
+                    ),
+                ),
                 ("error_kind", models.CharField(blank=True, max_length=32, verbose_name="error")),
                 ("error_text", models.TextField(blank=True, verbose_name="error message")),
                 ("attempts", models.PositiveIntegerField(default=0, verbose_name="failed attempts")),

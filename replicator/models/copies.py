@@ -144,6 +144,8 @@ class CopyFile(models.Model):
     field = models.CharField(_("field"), max_length=255)
     name = models.TextField(_("name"))
     state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.NEW)
+    # It stays when a file fails: what is found here at the next try is this run's work.
+    begun = models.BooleanField(_("begun"), default=False, help_text=_("whether it was to be copied at some time"))
     error_kind = models.CharField(_("error"), max_length=32, blank=True)
     error_text = models.TextField(_("error message"), blank=True)
     attempts = models.PositiveIntegerField(_("failed attempts"), default=0)

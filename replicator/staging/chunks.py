@@ -84,9 +84,9 @@ def choose(lease: Lease, files: Sequence[CopyFile]) -> None:
     """Note that *files* will be copied now, before any is: who finds one here after a kill knows whose it is."""
     with transaction.atomic(using=alias()):
         _hold(lease)
-        _set_state([file.pk for file in files], state=State.CHOSEN)
+        _set_state([file.pk for file in files], state=State.CHOSEN, begun=True)
     for file in files:
-        file.state = State.CHOSEN
+        file.state, file.begun = State.CHOSEN, True
 
 
 def settle(lease: Lease, results: Sequence[Result], *, asked: int = 0) -> bool:

@@ -186,7 +186,7 @@ class Turn:
     def _is_ours(self, item: Item) -> bool:
         """Whether what is held may be what this run has copied."""
         if self._choices.compare != "nothing":
-            return item.file.state == State.CHOSEN
-        # What was here before the run is chosen, too.
+            return item.file.begun
+        # What was here before the run is copied again, too.
         written = item.held and item.held.modified
-        return item.file.state == State.CHOSEN and bool(written and written >= self._lease.run.started_at)
+        return item.file.begun and bool(written and written >= self._lease.run.started_at)

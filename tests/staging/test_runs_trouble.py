@@ -1,4 +1,4 @@
-"""What is under way when a source gets into trouble."""
+"""What is under way, or not noted yet, when a source gets into trouble."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from replicator import staging
 from replicator.errors import Unavailable
-from replicator.staging import streams
+from replicator.models import CopyRun
+from replicator.staging import chunks, streams
 from replicator.staging.foldersource import FolderSource
 from tests.staging.live import Staging
 
@@ -44,3 +46,53 @@ def test_a_stream_that_still_flows_when_the_source_refuses_others_comes_to_its_e
     assert site.held() == {names[0]: b"large" * 100_000}
     assert site.counts(run)["copied"] == 1
     assert len(refused) < streams.IN_A_ROW + 4, "four are at it at once, and nothing is begun any more"
+
+
+def test_what_a_dead_worker_copied_counts_as_copied_though_the_source_can_not_be_asked_at_first(
+    site: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted right: what failed and is tried again was begun by this run, and what was here before it was not."""
+    names = site.fill(6)
+    (site.media / "letters").mkdir()
+    (site.media / names[0]).write_bytes((site.live / names[0]).read_bytes())
+    opened: list[str] = []
+    original = FolderSource.open
+
+    def counting(self: FolderSource, name: str) -> Any:
+        opened.append(name)
+        return original(self, name)
+
+    class Killed(BaseException):
+        pass
+
+    def dies(lease: chunks.Lease, results: Any, *, asked: int = 0) -> bool:
+        if opened:
+            raise Killed
+        return settle(lease, results, asked=asked)
+
+    def down(self: FolderSource, name: str) -> Any:
+        raise Unavailable("503 Slow Down")
+
+    settle = chunks.settle
+    monkeypatch.setattr(FolderSource, "open", counting)
+    with monkeypatch.context() as patched:
+        # Nothing is noted of what was copied, nor of what was there.
+        patched.setattr(chunks, "settle", dies)
+        run = site.start()
+        with pytest.raises(Killed):
+            site.work()
+    assert len(opened) == 5
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderSource, "stat", down)
+        site.later(run)
+        staging.sweep()
+        site.work()
+    assert site.counts(run)["failed"] >= streams.IN_A_ROW
+    while run.state == CopyRun.State.RUNNING:
+        site.later(run)
+        staging.sweep()
+        site.work()
+        run.refresh_from_db()
+    size = sum(len(content) for name, content in site.held().items() if name != names[0])
+    assert site.counts(run) == {"copied": 5, "there": 1, "bytes": size}
+    assert len(opened) == 5, "none was fetched twice"
