@@ -35,6 +35,8 @@ ROWS = 500
 _MOST_ROWS = 10_000
 #: Seconds that one look for something to copy may take: a small sample of a large table, names that all are known.
 _PATIENCE = 5.0
+#: Seconds after which no other model's rows are counted at once.
+_COUNTING = 1.0
 
 
 def go_on(run_id: int) -> int:
@@ -222,12 +224,14 @@ def _label(part: CopyPart, walked: Walked) -> str:
 
 
 def _count_rows(run: CopyRun) -> None:
-    """How many rows a model has, for progress: it takes its time on large tables, so what is copied comes first."""
-    part = CopyPart.objects.using(alias()).filter(run=run, total=None).order_by("pk").first()
-    if part is None or run.state != CopyRun.State.RUNNING:
-        return
-    rows = CopyPart.objects.using(alias()).filter(pk=part.pk)
-    try:
-        rows.update(total=total(fields_of(part.model, part.fields), Choices.from_json(run.choices)))
-    except (NotCopied, DatabaseError, OverflowError):
-        rows.update(total=0)
+    """How many rows models have, for progress: large tables take their time, so what is copied comes first."""
+    end = time.monotonic() + _COUNTING
+    while run.state == CopyRun.State.RUNNING and time.monotonic() < end:
+        part = CopyPart.objects.using(alias()).filter(run=run, total=None).order_by("pk").first()
+        if part is None:
+            return
+        rows = CopyPart.objects.using(alias()).filter(pk=part.pk)
+        try:
+            rows.update(total=total(fields_of(part.model, part.fields), Choices.from_json(run.choices)))
+        except (NotCopied, DatabaseError, OverflowError):
+            rows.update(total=0)
