@@ -15,8 +15,9 @@ from project.demo import checking
 from project.demo.live import is_fetch
 from project.demo.livefiles import LiveFiles
 
-#: Seconds that a file may have been in a worker's hands when the worker was killed.
-IN_FLIGHT = 5.0
+#: Seconds that a file may have been in a worker's hands when the worker was killed; and those that a request may have
+#: been on its way then, to a busy server.
+IN_FLIGHT, ON_ITS_WAY = 10.0, 2.0
 
 
 def check_places(
@@ -67,7 +68,7 @@ def fetched_wrongly(
     again = {key: sorted(each) for key, each in times.items() if len(each) > 1}
     for key, each in sorted(again.items()):
         for first, second in pairwise(each):
-            if not any(first <= kill <= second and kill - first < IN_FLIGHT for kill in kills):
+            if not any(-ON_ITS_WAY < kill - first < IN_FLIGHT and kill < second for kill in kills):
                 since = ", ".join(f"{kill - first:+.1f}" for kill in kills)
                 found.append(f"fetched again, {second - first:.1f} s later, and kills at {since or 'no time'}: {key}")
     most = at_once * len(kills)

@@ -135,7 +135,7 @@ def test_what_is_fetched_twice_or_never_is_noticed_unless_a_kill_is_the_reason()
     again = [*once, fetch(names[1], 3.0)]
     assert len(fetched_wrongly(files, again)) == 2, "again, and more than may be"
     assert fetched_wrongly(files, again, kills=[2.0], at_once=1) == []
-    assert len(fetched_wrongly(files, again, kills=[4.0], at_once=1)) == 1, "the kill came later"
+    assert len(fetched_wrongly(files, again, kills=[3.5], at_once=1)) == 1, "the kill came later"
     assert len(fetched_wrongly(files, again, kills=[2.0], at_once=0)) == 1
     long_ago = [*once, fetch(names[1], 30.0)]
     assert len(fetched_wrongly(files, long_ago, kills=[29.0], at_once=1)) == 1, "it had long been copied"
