@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -64,7 +65,7 @@ def start(source: str, choices: Choices, who: str = "") -> CopyRun:
         CopyPart.objects.using(alias()).bulk_create(
             CopyPart(run=run, model=each.label, fields=[field.name for field in each.fields]) for each in selected
         )
-    planning.go_on(run.pk)
+    _go_on(run.pk)
     return run
 
 
@@ -77,7 +78,7 @@ def resume(run: CopyRun) -> bool:
     """Go on where it was, now; whether it was paused, or waited for a source in trouble."""
     going = _move(run, [State.PAUSED, State.RUNNING], state=State.RUNNING, **_from_here(run.pk))
     if going:
-        planning.go_on(run.pk)
+        _go_on(run.pk)
     return going
 
 
@@ -107,7 +108,7 @@ def requeue(failures: QuerySet[CopyFailure]) -> int:
     count = 0
     for run, ids in sorted(by_run.items()):
         count += sum(_requeue(run, some) for some in _batches(ids))
-        planning.go_on(run)
+        _go_on(run)
     return count
 
 
@@ -169,6 +170,11 @@ def totals_of(run: int) -> Counter[str]:
         .aggregate(**{column: Sum(column, default=0) for column in ("rows", "total", "bytes", *chunks.COUNTED)})
     )
     return Counter({**sums, "files": sum(sums[state] for state in chunks.COUNTED)})
+
+
+def _go_on(run: int) -> None:
+    """Once it is committed: in a request's transaction no worker would see it, and no model may fail to be read."""
+    transaction.on_commit(partial(planning.go_on, run), using=alias())
 
 
 def _from_here(run: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.db.models import QuerySet
 
 from replicator import staging
@@ -298,3 +299,15 @@ def test_a_chunk_that_goes_while_it_is_taken_is_nobodys(site: Staging, monkeypat
 
     monkeypatch.setattr(QuerySet, "update", late)
     assert "skipped" in staging.copy(message["chunk"])
+
+
+def test_a_run_that_a_requests_transaction_starts_goes_on_after_it(site: Staging) -> None:
+    """As with ATOMIC_REQUESTS: workers see it then, and a model that can't be read does not undo the request."""
+    site.fill(2)
+    with transaction.atomic():
+        run = site.start(only=("shop.Legacy", "shop.Letter"))
+        assert not site.messages
+    assert site.messages
+    site.work()
+    run.refresh_from_db()
+    assert (run.state, site.counts(run)["copied"]) == ("done", 2)
