@@ -44,7 +44,9 @@ class LiveS3(Server):
         for name, size in zip(names, sizes, strict=True):
             place = self.root / BUCKET / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(_DATA[:size])
+            with place.open("wb") as file:
+                for start in range(0, size, len(_DATA)):
+                    file.write(_DATA[: size - start])
         return names
 
     def environment_of_staging(self, url: str = "") -> dict[str, str]:

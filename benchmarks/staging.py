@@ -18,6 +18,7 @@ from benchmarks.site import NOWHERE, DurablePostgres, Site, worker
 from tests.brokers import Redis
 from tests.s3 import Proxy
 
+MIB = 1024**2
 #: In each, a file is written under its own name at once, and nothing is asked for that a copy can do without.
 RCLONE = ("--fast-list", "--use-server-modtime", "--inplace", "--s3-no-head-object", "--buffer-size", "0")
 TRANSFERS = (8, 16, 32)
@@ -41,11 +42,13 @@ def copies(*, quick: bool) -> Iterator[Row]:
     with DurablePostgres() as postgres, LiveS3() as live, ExitStack() as open_sites:
         data = {"small files": small_sizes(count), "a site's files": sizes_of_a_site(count // 2)}
         names = {kind: live.write(kind.split()[0], sizes) for kind, sizes in data.items()}
+        names["large"] = live.write("large", [MIB * (32 if quick else 256)] * 4)
         sites = {kind: _site(open_sites, postgres, live, kind) for kind in ("plain", "replicated")}
         for kind, sizes in data.items():
             times = _rounds(sites, live, names[kind], sum(sizes), rounds)
             yield from _rows(kind, times, len(sizes), sum(sizes))
         yield from _requests(sites, live, names["small files"])
+        yield from _large(sites, live, names["large"])
 
 
 def _site(open_sites: ExitStack, postgres: DurablePostgres, live: LiveS3, kind: str) -> Site:
@@ -116,6 +119,22 @@ def _rows(kind: str, times: dict[str, Times], files: int, size: int) -> Iterator
 
 def _rate(files: int, size: int, seconds: float) -> str:
     return f"{files / seconds:,.0f} files/s, {size / 1e6 / seconds:,.0f} MB/s"
+
+
+def _large(sites: dict[str, Site], live: LiveS3, names: list[str]) -> Iterator[Row]:
+    """Four large files, all at once: what is read is written, and held by nobody."""
+    size = size_of(live.root / BUCKET / "large")
+    for kind, site in sites.items():
+        with Site(folder=site.folder, environment=site.environment) as alone:
+            # One that has copied before.
+            alone.call("staging.name_files", ["small/00/file-0.bin"])
+            alone.call("staging.copy_alone")
+            alone.call("staging.name_files", names)
+            growth = alone.call("staging.growth") / MIB
+        assert size_of(site.media / "large") == size
+        _forget(site)
+        title = f"memory growth for {len(names)} files of {size // len(names) // MIB} MiB at once: {kind}"
+        yield Row(title, f"{growth:.1f} MiB", budget="< 60 MiB", met=growth < 60)
 
 
 def _requests(sites: dict[str, Site], live: LiveS3, names: list[str]) -> Iterator[Row]:

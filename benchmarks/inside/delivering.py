@@ -11,6 +11,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Count, Q, Sum
 
+from benchmarks.inside import memory
 from replicator import delivery, ledger, tasks
 from replicator.models import Replica, TargetState
 from replicator.wake import wake as wake_workers
@@ -27,20 +28,13 @@ def deliver(target: str) -> dict[str, float]:
 
 def deliver_one(target: str) -> tuple[float, int]:
     """Seconds of one run, and the bytes by which this process grew at its peak."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _peak()
+    memory.forget_peak()
+    before = memory.peak()
     start = perf_counter()
     summary = delivery.deliver(target)
     seconds = perf_counter() - start
     assert summary.put == 1, summary
-    return seconds, _peak() - before
-
-
-def _peak() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmHWM in /proc/self/status")
+    return seconds, memory.peak() - before
 
 
 def seconds_until_visible(saves: int, roots: list[str], pause: float) -> list[float]:

@@ -12,6 +12,7 @@ from unittest import mock
 from django.core.files.storage import storages
 from django.db import connection
 
+from benchmarks.inside import memory
 from project.gallery.models import Picture
 from replicator import staging, wake
 from replicator.models import CopyRun
@@ -59,6 +60,14 @@ def copy_alone(**choices: Any) -> dict[str, int]:
     return _counts(run)
 
 
+def growth() -> int:
+    """Bytes by which this process grows at its peak in a run of its own."""
+    memory.forget_peak()
+    before = memory.peak()
+    copy_alone()
+    return memory.peak() - before
+
+
 def loop(most: int) -> float:
     """Seconds of what management commands do: one file at a time, of *most* rows."""
     live = storages["live"]
@@ -87,7 +96,7 @@ def walk(choices: dict[str, Any]) -> dict[str, Any]:
         while messages:
             staging.copy(messages.pop(0))
             rows = run.parts.values_list("rows", flat=True).get()
-            steps.append((perf_counter() - start, rows, _resident()))
+            steps.append((perf_counter() - start, rows, memory.resident()))
     return {"steps": steps, "plans": plans, **_counts(run)}
 
 
@@ -123,9 +132,3 @@ def _counts(run: CopyRun) -> dict[str, int]:
     columns = ("copied", "there", "missing", "failed", "bytes")
     parts = list(run.parts.values(*columns))
     return {column: sum(part[column] for part in parts) for column in columns}
-
-
-def _resident() -> int:
-    """Bytes of this process."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * 4096
