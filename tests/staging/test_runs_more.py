@@ -90,7 +90,7 @@ def test_nobody_is_told_of_a_chunk_that_a_worker_has(site: Staging) -> None:
     assert planning.go_on(run.pk) == 0
     site.later(run)
     assert planning.go_on(run.pk) == 1
-    assert [message["chunk"] for message in site.messages] == [chunk]
+    assert [message[0] for message in site.messages] == [chunk]
 
 
 # Failures
@@ -145,8 +145,8 @@ def test_several_workers_that_meet_one_trouble_hold_the_run_up_once(site: Stagin
     site.fill(1)
     site.configure(RETRY_BASE=60.0)
     run = site.start()
-    for _ in range(3):
-        chunks.hold_up(CopyRun(pk=run.pk, attempts=0), "503", retry_after=1000)
+    for trouble in ("503", "what the next one says", "and the next"):
+        chunks.hold_up(CopyRun(pk=run.pk, attempts=0), trouble, retry_after=1000)
     run.refresh_from_db()
     assert (run.attempts, run.trouble) == (1, "503")
     assert run.due_at > timezone.now() + timedelta(seconds=900), "as the source has asked"
@@ -168,12 +168,33 @@ def test_a_run_that_ends_has_no_trouble(site: Staging) -> None:
     assert (run.state, run.trouble) == ("done", "")
 
 
+def test_a_run_ends_only_when_nothing_is_left(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another planner has done since somebody looked."""
+    site.fill(1)
+    run = site.start()
+    CopyChunk.objects.all().delete()
+    CopyPart.objects.filter(model="shop.Sheet").update(walked=False)
+    assert not planning.finish(run), "rows are left"
+    CopyPart.objects.update(walked=True)
+    original = planning._locked
+
+    def planned_before(locked: CopyRun) -> CopyRun:
+        CopyChunk.objects.create(run=run)
+        return original(locked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(planning, "_locked", planned_before)
+        assert not planning.finish(run), "somebody has just planned a chunk"
+    CopyChunk.objects.all().delete()
+    assert planning.finish(run)
+
+
 def test_failures_of_a_cancelled_run_are_not_requeued(site: Staging) -> None:
     site.fill(3)
     (site.live / "letters/00000.txt").unlink()
     run = site.start()
     (message,) = site.messages
-    lease = chunks.claim(message["chunk"])
+    lease = chunks.claim(message[0])
     assert lease is not None
     chunks.settle(lease, [chunks.Result(lease.files[0], CopyFile.State.MISSING)])
     staging.cancel(run)
