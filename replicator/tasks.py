@@ -26,8 +26,8 @@ def deliver(target: str) -> dict[str, Any]:
 
 
 @shared_task(name="replicator.copy_media", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
-def copy_media(chunk: int, **_: Any) -> dict[str, Any]:
-    """Copy the files of one chunk from the live site. *_*: what the message says of it, to people."""
+def copy_media(chunk: int, _about: str = "") -> dict[str, Any]:
+    """Copy the files of one chunk from the live site. *_about*: what Flower shows of it."""
     return staging.copy(chunk)
 
 

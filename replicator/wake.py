@@ -156,15 +156,15 @@ def send_to_nodes(task: str, names: Iterable[str]) -> None:
         _give_up(error, names)
 
 
-def send(task: str, *messages: dict[str, Any]) -> bool:
-    """Publish *task* with the keyword arguments of each of *messages*. Never raises. Whether the broker took them."""
+def send(task: str, *messages: list[Any]) -> bool:
+    """Publish *task* with the arguments of each of *messages*. Never raises. Whether the broker took them."""
     if time.monotonic() < _leave_alone_until:
         return False
     try:
         producer = _producer()
-        for kwargs in messages:
+        for args in messages:
             current_app.send_task(
-                task, kwargs=kwargs, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES
+                task, args=args, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES
             )
     except Exception as error:  # as in _publish
         _give_up(error, [task])

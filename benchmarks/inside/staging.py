@@ -120,8 +120,8 @@ def _messages() -> Iterator[list[int]]:
     """The chunks that workers would be woken for, each once."""
     waiting: list[int] = []
 
-    def send(task: str, *messages: dict[str, Any]) -> bool:
-        waiting.extend(message["chunk"] for message in messages if message["chunk"] not in waiting)
+    def send(task: str, *messages: list[Any]) -> bool:
+        waiting.extend(message[0] for message in messages if message[0] not in waiting)
         return True
 
     with mock.patch.object(wake, "send", send):

@@ -56,7 +56,8 @@ def go_on(run_id: int) -> int:
     now = timezone.now()
     rows = CopyChunk.objects.using(alias()).filter(run=run_id, run__state=CopyRun.State.RUNNING, run__due_at__lte=now)
     waiting = [chunk for chunk in rows.order_by("pk") if chunk.lease_until is None or chunk.lease_until <= now]
-    wake.send(COPY_MEDIA, *({"chunk": chunk.pk, "run": run_id, "rows": chunk.label} for chunk in waiting))
+    # Flower shows what it is of.
+    wake.send(COPY_MEDIA, *([chunk.pk, f"copy {run_id}: {chunk.label}"] for chunk in waiting))
     return len(waiting)
 
 

@@ -36,9 +36,9 @@ class Staging:
             },
         }
         self.configure()
-        self.messages: list[dict[str, Any]] = []
+        self.messages: list[list[Any]] = []
 
-        def send(task: str, *messages: dict[str, Any]) -> bool:
+        def send(task: str, *messages: list[Any]) -> bool:
             assert task == "replicator.copy_media"
             self.messages += messages
             return True
@@ -74,7 +74,7 @@ class Staging:
         """Do what workers were told, until there is nothing more to do just now; what each chunk came to."""
         stories = []
         while self.messages and len(stories) < most:
-            stories.append(staging.copy(self.messages.pop(0)["chunk"]))
+            stories.append(staging.copy(self.messages.pop(0)[0]))
         return stories
 
     def worker(self, stories: list[dict[str, Any]]) -> threading.Thread:

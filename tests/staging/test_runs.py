@@ -352,10 +352,10 @@ def test_a_worker_that_lost_its_chunk_counts_nothing(site: Staging, monkeypatch:
         original(lease, files)
         site.later(run)
         monkeypatch.setattr(chunks, "choose", original)
-        assert staging.copy(message["chunk"])["copied"] == 10
+        assert staging.copy(message[0])["copied"] == 10
 
     monkeypatch.setattr(chunks, "choose", stalled)
-    assert "taken over" in staging.copy(message["chunk"])["skipped"]
+    assert "taken over" in staging.copy(message[0])["skipped"]
     assert site.counts(run)["copied"] == 10
 
 
@@ -394,7 +394,7 @@ def test_a_cancelled_run_ends_for_good(site: Staging) -> None:
     assert staging.cancel(run)
     assert (run.state, run.ended_at is not None) == ("cancelled", True)
     copied = site.counts(run)["copied"]
-    site.messages += [{"chunk": chunk} for chunk in (1, 2, 3, 4)]
+    site.messages += [[chunk] for chunk in (1, 2, 3, 4)]
     site.work()
     assert site.counts(run)["copied"] == copied
     assert not staging.resume(run)
@@ -428,9 +428,9 @@ def test_lost_messages_cost_only_time(site: Staging) -> None:
 def test_doubled_and_late_messages_do_nothing(site: Staging) -> None:
     site.fill(10)
     run = site.start()
-    first = dict(site.messages[0])
+    first = site.messages[0]
     site.work()
-    assert "skipped" in staging.copy(first["chunk"])
+    assert "skipped" in staging.copy(first[0])
     assert site.counts(run)["copied"] == 10
 
 
@@ -541,7 +541,7 @@ def test_a_worker_with_other_settings_copies_nothing(site: Staging) -> None:
     run = site.start()
     site.settings.REPLICATOR = {"TARGETS": {}}
     for message in list(site.messages):
-        staging.copy(message["chunk"])
+        staging.copy(message[0])
     assert site.held() == {}
     run.refresh_from_db()
     assert "do not mark it" in run.trouble

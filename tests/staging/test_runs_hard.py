@@ -175,7 +175,7 @@ def test_a_chunk_whose_files_take_long_to_look_at_stays_one_workers(
     stories: list[Any] = []
     worker = site.worker(stories)
     time.sleep(1.5)
-    assert "skipped" in staging.copy(message["chunk"]), "another worker has it"
+    assert "skipped" in staging.copy(message[0]), "another worker has it"
     worker.join()
     assert stories[0].get("copied") == 40
     assert site.counts(run)["copied"] == 40
@@ -298,7 +298,7 @@ def test_a_chunk_that_goes_while_it_is_taken_is_nobodys(site: Staging, monkeypat
         return done
 
     monkeypatch.setattr(QuerySet, "update", late)
-    assert "skipped" in staging.copy(message["chunk"])
+    assert "skipped" in staging.copy(message[0])
 
 
 def test_a_run_that_a_requests_transaction_starts_goes_on_after_it(site: Staging) -> None:

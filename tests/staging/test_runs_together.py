@@ -75,7 +75,7 @@ def test_what_is_missing_while_others_are_requeued_is_counted(site: Staging, mon
     site.write("other", b"so that the folder is not empty")
     run = site.start()
     (message,) = site.messages
-    lease = chunks.claim(message["chunk"])
+    lease = chunks.claim(message[0])
     assert lease is not None
     one, other = lease.files
     chunks.settle(lease, [chunks.Result(one, CopyFile.State.MISSING)])
@@ -95,7 +95,7 @@ def test_a_cancel_and_a_worker_that_notes_do_not_wait_for_each_other(
     site.fill(2)
     run = site.start()
     (message,) = site.messages
-    lease = chunks.claim(message["chunk"])
+    lease = chunks.claim(message[0])
     assert lease is not None
     slowly(monkeypatch, chunks, "_hold", after=0.5)
     slowly(monkeypatch, runs, "_move", after=0.5)
