@@ -26,7 +26,9 @@ numbers = st.integers(0, 3)
 workers = st.integers(0, 1)
 #: Small, or more than a target reads at once.
 sizes = st.sampled_from([1, 1, 1, 30_000])
-simple: st.SearchStrategy[Change] = st.tuples(st.sampled_from(["save", "replace", "replace", "delete"]), names, sizes)
+simple: st.SearchStrategy[Change] = st.tuples(
+    st.sampled_from(["save", "replace", "replace", "copy", "delete"]), names, sizes
+)
 
 
 def in_savepoints(changes: st.SearchStrategy[Change]) -> st.SearchStrategy[Change]:
@@ -70,6 +72,17 @@ class Convergence(RuleBasedStateMachine):
     @rule(changes=st.lists(changes, min_size=1, max_size=4), rolled_back=st.booleans())
     def write_in_a_transaction(self, changes: list[Change], rolled_back: bool) -> None:
         self.world.transaction(changes, rolled_back=rolled_back)
+
+    # A copy from elsewhere: what it writes over is what it has seen, or it writes nothing.
+
+    @rule(name=names)
+    def copy_looks(self, name: str) -> None:
+        self.world.look(name)
+
+    @precondition(lambda self: self.world.seen)
+    @rule(data=st.data(), size=sizes)
+    def copy_writes(self, data: st.DataObject, size: int) -> None:
+        self.world.put_over(data.draw(st.sampled_from(sorted(self.world.seen))), size)
 
     # Workers: each step of them at any time. A lost wake-up is one of these that is not done.
 
@@ -154,6 +167,8 @@ class Convergence(RuleBasedStateMachine):
     @precondition(lambda self: all(w.is_idle for w in self.world.workers) and not any_late(self.world))
     @rule()
     def prune(self) -> None:
+        # As the task does it.
+        self.world.storage.tidy()
         ledger.prune()
 
     @precondition(lambda self: self.world.contents > 3)

@@ -25,13 +25,14 @@ from replicator.delivery.send import send
 from replicator.ledger import Batch, Outcome, health
 from replicator.models import MediaFile, Replica, Slot, TargetState
 from replicator.storage import ReplicatedStorage
+from replicator.storage.seen import Seen
 from replicator.targets import get_target
 from replicator.testing import MemoryTarget
 from tests.property.faults import Faults
 
 TARGETS = ("media1", "media2")
 
-#: ("save" | "replace" | "delete", name, size), or ("savepoint", changes, whether it is rolled back)
+#: ("save" | "replace" | "copy" | "delete", name, size), or ("savepoint", changes, whether it is rolled back)
 Change = tuple[Any, Any, Any]
 
 
@@ -92,6 +93,8 @@ class World:
         self.wanted: dict[str, bytes] = {}
         self.committed: set[bytes] = set()
         self.contents = 0
+        #: What a copy has seen under a name, and what should have been there: it writes when it has fetched its file.
+        self.seen: dict[str, tuple[Seen, bytes | None]] = {}
 
     def close(self) -> None:
         self._stack.close()
@@ -135,16 +138,39 @@ class World:
                 self.storage.delete(what)
                 files.pop(what, None)
             else:
-                self.contents += 1
-                # Each is different from all others, and a large one takes more than one read.
-                content = (b"%d " % self.contents) * how
+                content, name = self._content(how), what
                 if verb == "replace":
                     self.storage.replace(what, ContentFile(content))
-                    name = what
+                elif verb == "copy":
+                    seen = self._look(what, files.get(what))
+                    assert self.storage.replace_seen(what, ContentFile(content), seen), "nobody came in between"
                 else:
                     name = self.storage.save(what, ContentFile(content))
                     assert name not in files, "two files took one name"
                 files[name] = content
+
+    def _content(self, size: int) -> bytes:
+        """Different from all others; a large one takes more than one read."""
+        self.contents += 1
+        return (b"%d " % self.contents) * size
+
+    # A copy from elsewhere
+
+    def _look(self, name: str, wanted: bytes | None) -> Seen:
+        seen = self.storage.look([name])[name]
+        assert (seen.file and seen.file.size) == (None if wanted is None else len(wanted)), "it was not seen as it is"
+        return seen
+
+    def look(self, name: str) -> None:
+        self.seen[name] = self._look(name, self.wanted.get(name)), self.wanted.get(name)
+
+    def put_over(self, name: str, size: int) -> None:
+        """Write over what was seen, whatever has happened since."""
+        seen, before = self.seen.pop(name)
+        content = self._content(size)
+        if self.storage.replace_seen(name, ContentFile(content), seen):
+            assert self.wanted.get(name) == before, "something newer was lost"
+            self._commit({**self.wanted, name: content})
 
     # What goes wrong at a target
 
