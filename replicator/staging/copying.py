@@ -41,7 +41,7 @@ def copy(chunk_id: int) -> dict[str, Any]:
     lease = chunks.claim(chunk_id)
     if lease is None:
         return {"skipped": "another worker has it, or it is dealt with"}
-    story: dict[str, Any] = {"run": lease.run.pk, "rows": lease.chunk.label}
+    story: dict[str, Any] = {}
     try:
         # Looked at in each worker: its settings need not be those of who started the run.
         check_marked(lease.run.source)
