@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from tqdm import tqdm
 
+from benchmarks.distance import Distance
 from benchmarks.lives3 import BUCKET, LiveS3, size_of, sizes_of_a_site, small_sizes
 from benchmarks.peers import rclone_fetch
 from benchmarks.report import Row
@@ -24,6 +25,8 @@ RCLONE = ("--fast-list", "--use-server-modtime", "--inplace", "--s3-no-head-obje
 TRANSFERS = (8, 16, 32)
 #: Rows of the loop, which is slow.
 LOOPED = 300
+#: Seconds that an answer takes from a live site elsewhere.
+AWAY = 0.02
 #: Streams of each of our two processes.
 STREAMS = "8"
 
@@ -49,18 +52,22 @@ def copies(*, quick: bool) -> Iterator[Row]:
             yield from _rows(kind, times, len(sizes), sum(sizes))
         yield from _requests(sites, live, names["small files"])
         yield from _large(sites, live, names["large"])
+        yield from _far(postgres, live, names["small files"])
 
 
-def _site(open_sites: ExitStack, postgres: DurablePostgres, live: LiveS3, kind: str) -> Site:
-    """A staging site with two workers of its own, whose files are in a plain storage or one that replicates."""
-    database = ["-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres", kind]
-    postgres.run([postgres._binary("createdb"), *database])
+def _site(open_sites: ExitStack, postgres: DurablePostgres, live: LiveS3, kind: str, url: str = "") -> Site:
+    """A staging site with two workers of its own, whose files are in a plain storage or one that replicates. *url*:
+    where the live site's S3 is asked."""
+    database = kind if not url else f"{kind}-far"
+    postgres.run(
+        [postgres._binary("createdb"), *("-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres", database)]
+    )
     redis = open_sites.enter_context(Redis())
     environment = {"DJANGO_SETTINGS_MODULE": "benchmarks.stagingsettings", "BENCH_DEFAULT": kind}
-    environment |= {"BENCH_STREAMS": STREAMS, **live.environment_of_staging()}
+    environment |= {"BENCH_STREAMS": STREAMS, **live.environment_of_staging(url)}
     site = open_sites.enter_context(
         Site(
-            database=postgres.url.removesuffix("postgres") + kind,
+            database=postgres.url.removesuffix("postgres") + database,
             broker=redis.url,
             targets={f"host{n}": NOWHERE for n in (1, 2, 3)},
             environment=environment,
@@ -71,10 +78,23 @@ def _site(open_sites: ExitStack, postgres: DurablePostgres, live: LiveS3, kind: 
     return site
 
 
-def _rounds(sites: dict[str, Site], live: LiveS3, names: list[str], size: int, rounds: int) -> dict[str, Times]:
+def _far(postgres: DurablePostgres, live: LiveS3, names: list[str]) -> Iterator[Row]:
+    """As between a live site's data centre and this one's."""
+    size = size_of(live.root / BUCKET / names[0].partition("/")[0])
+    with Distance(live.port, AWAY) as distance, ExitStack() as open_sites:
+        sites = {"replicated": _site(open_sites, postgres, live, "replicated", distance.url)}
+        times = _rounds(sites, live, names, size, 2, distance.url)
+    for row in _rows("small files", times, len(names), size):
+        yield replace(row, what=row.what.replace("from S3", f"from {AWAY * 1000:.0f} ms away"))
+
+
+def _rounds(
+    sites: dict[str, Site], live: LiveS3, names: list[str], size: int, rounds: int, url: str = ""
+) -> dict[str, Times]:
     """What each contender takes, in turns."""
     times: dict[str, Times] = {}
-    folder = sites["plain"].folder / "rclone"
+    remote = live.environment_of_rclone(url)
+    folder = next(iter(sites.values())).folder / "rclone"
     for site in sites.values():
         site.call("staging.name_files", names)
     for number in tqdm(range(rounds + 1), "copying", leave=False):
@@ -82,9 +102,9 @@ def _rounds(sites: dict[str, Site], live: LiveS3, names: list[str], size: int, r
             flags = (*RCLONE, "--transfers", str(transfers), "--checkers", str(transfers))
             found = times.setdefault(f"rclone, {transfers} transfers", Times())
             source = f"{BUCKET}/{names[0].partition('/')[0]}"
-            found.copied.append(rclone_fetch(live.environment_of_rclone(), source, folder, "--no-check-dest", *flags))
+            found.copied.append(rclone_fetch(remote, source, folder, "--no-check-dest", *flags))
             assert size_of(folder) == size
-            found.there.append(rclone_fetch(live.environment_of_rclone(), source, folder, "--size-only", *flags))
+            found.there.append(rclone_fetch(remote, source, folder, "--size-only", *flags))
             _wipe(folder)
         for kind, site in sites.items():
             found = times.setdefault(kind, Times())
@@ -108,6 +128,8 @@ def _rows(kind: str, times: dict[str, Times], files: int, size: int) -> Iterator
     fastest = min((who for who in copied if who.startswith("rclone")), key=copied.__getitem__)
     quickest = min((who for who in there if who.startswith("rclone")), key=there.__getitem__)
     for what, who in (("plain storage", "plain"), ("storage that replicates", "replicated")):
+        if who not in copied:
+            continue
         ours, peer = copied[who], copied[fastest]
         looped = copied[f"loop, {who}"] / LOOPED * files
         title = f"copy {files:,} {kind} ({size / 1e6:,.0f} MB) from S3: {what}"
