@@ -17,6 +17,8 @@ from replicator.models import CopyChunk, CopyFailure, CopyFile, CopyObject, Copy
 from replicator.staging import NotCopied, chunks, listing, planning, streams
 from replicator.staging.base import Facts, Page
 from replicator.staging.foldersource import FolderSource
+from replicator.staging.names import digest_of
+from replicator.staging.sources import source_of
 from tests.staging.live import Staging
 from tests.staging.parts import Bytes
 
@@ -36,7 +38,8 @@ def failing(error: Exception) -> Callable[..., Any]:
 def test_of_two_that_claim_a_chunk_one_gets_it(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     site.fill(1)
     site.start()
-    chunk, update, first = CopyChunk.objects.get().pk, QuerySet.update, []
+    first: list[chunks.Lease | None] = []
+    chunk, update = CopyChunk.objects.get().pk, QuerySet.update
 
     def late(self: Any, **columns: Any) -> int:
         if "lease" in columns and not first:
@@ -123,8 +126,7 @@ def test_a_file_fails_for_good_when_it_has_failed_for_long_enough(
     run.refresh_from_db()
     assert (run.state, site.counts(run)) == ("done", {"failed": 1})
     assert staging.requeue(CopyFailure.objects.all()) == 1
-    file.refresh_from_db()
-    assert (file.attempts, file.failed_at) == (0, None)
+    assert CopyFile.objects.filter(attempts=0, failed_at=None).exists()
 
 
 def test_what_failed_and_was_copied_has_no_error_any_more(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +271,36 @@ def test_of_two_that_plan_the_same_rows_one_does(site: Staging, monkeypatch: pyt
         planning._plan_rows(run, part)
     assert CopyPart.objects.get().rows == 2
     assert CopyChunk.objects.count() == 1
+
+
+def test_failures_are_planned_once_and_only_while_the_run_goes_on(
+    site: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.fill(2)
+    site.configure(RETRY_BASE=60.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderSource, "open", failing(Unavailable("503")))
+        run = site.start()
+        site.work()
+    assert not planning._plan_retry(run), "it is not time"
+    site.later(run)
+    staging.pause(CopyRun.objects.get())
+    assert not planning._plan_retry(run), "somebody has just paused it"
+    CopyRun.objects.update(state="running")
+    planned: list[bool | None] = []
+    original = planning._locked
+
+    def planned_before(locked: CopyRun) -> CopyRun:
+        if not planned:
+            planned.append(None)
+            planned[0] = planning._plan_retry(run)
+        return original(locked)
+
+    monkeypatch.setattr(planning, "_locked", planned_before)
+    assert not planning._plan_retry(run), "somebody else has"
+    assert planned == [True]
+    assert CopyChunk.objects.get().kind == "retry"
+    assert site.counts(run) == {}
 
 
 def test_a_sample_walks_all_rows_and_counts_them(site: Staging) -> None:
@@ -433,7 +465,7 @@ def test_who_lost_a_listing_notes_no_page(listed: Listed) -> None:
     assert chunks.claim(chunk.pk) is not None
     assert lost is not None
     with pytest.raises(chunks.LeaseLost):
-        listing.list_on(lost, staging_source())
+        listing.list_on(lost, source_of("live"))
     assert not CopyObject.objects.exists()
     assert CopyRun.objects.get().listed == 0
 
@@ -453,17 +485,8 @@ def test_files_of_another_source_are_not_looked_up_in_the_listing(listed: Listed
     sources = {"SOURCE": "live", "SOURCES": {"default": "live-others"}}
     site.settings.REPLICATOR = {**site.settings.REPLICATOR, "STAGING": sources}
     run = site.start(overwrite_newer=True)
-    objects = [("letters/00000.txt", 10), ("letters/00001.txt", 10)]
-    for name, _ in objects:
-        facts = FolderSource.stat(staging_source(), name)
-        assert facts is not None
-        CopyObject.objects.create(run=run, digest=listing.digest_of(name), size=facts.size, modified=facts.modified)
+    for name, content in site.held().items():
+        CopyObject.objects.create(run=run, digest=digest_of(name), size=len(content), modified=timezone.now())
     CopyRun.objects.update(listing="complete")
     site.work()
     assert site.counts(run)["copied"] == 2
-
-
-def staging_source() -> Any:
-    from replicator.staging.sources import source_of
-
-    return source_of("live")
