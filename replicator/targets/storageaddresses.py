@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
 from django.core.files.storage import FileSystemStorage, Storage
+from django.utils.crypto import salted_hmac
 
 from replicator.targets.storageentries import is_s3
 from replicator.targets.storageerrors import sorting
@@ -33,10 +33,11 @@ def bucket_address(storage: Any, key: str) -> str:
 
 
 def _like(storage: Any) -> str:
-    """Equal for storages of one class that were made in the same way. Passwords may be among its options."""
+    """Equal for storages of one class that were made in the same way."""
     kind = type(storage)
     try:
         made: object = storage.deconstruct()[1:]
     except (AttributeError, ValueError):
         made = sorted((name, value) for name, value in vars(storage).items() if isinstance(value, str | int | float))
-    return f"{kind.__module__}.{kind.__qualname__} {hashlib.sha256(repr(made).encode()).hexdigest()[:16]}"
+    # With a key: an address is shown, and passwords, which can be guessed, may be among the options.
+    return f"{kind.__module__}.{kind.__qualname__} {salted_hmac(__name__, repr(made)).hexdigest()[:16]}"
