@@ -21,6 +21,7 @@ from replicator.staging.names import digest_of
 from replicator.staging.sources import source_of
 from tests.staging.live import Staging
 from tests.staging.parts import Bytes
+from tests.staging.shop.models import Letter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -271,6 +272,17 @@ def test_of_two_that_plan_the_same_rows_one_does(site: Staging, monkeypatch: pyt
         planning._plan_rows(run, part)
     assert CopyPart.objects.get().rows == 2
     assert CopyChunk.objects.count() == 1
+
+
+def test_rows_that_name_nothing_new_need_no_worker(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.fill(20)
+    Letter.objects.bulk_create([Letter(scan="letters/00000.txt") for _ in range(100)])
+    site.sheet("a", "../bad")
+    monkeypatch.setattr(planning, "ROWS", 20)
+    run = site.start()
+    assert [story["copied"] for story in site.work()] == [20]
+    run.refresh_from_db()
+    assert (run.state, site.counts(run)["failed"]) == ("done", 1)
 
 
 def test_failures_are_planned_once_and_only_while_the_run_goes_on(
