@@ -197,6 +197,19 @@ def test_an_older_version_that_lands_over_a_newer_one_loses_nothing(disks: Disks
     everything_has(disks, b"newer")
 
 
+def test_an_older_version_that_lands_over_a_copy_from_elsewhere_loses_nothing(disks: Disks) -> None:
+    """Promises 1 and 2: as any write, it is kept while something older may come."""
+    disks.save("web2", b"older")
+    claim = disks.claim("web2")
+    with disks.being("web1") as storage:
+        seen = storage.look(["a.txt"])["a.txt"]
+        assert storage.replace_seen("a.txt", ContentFile(b"copied"), seen)
+    assert disks.traces() == 1, "what was written is kept"
+    disks.land("web2", claim)
+    assert (row().status, disks.on_disk()) == ("pending", b"older")
+    everything_has(disks, b"copied")
+
+
 def test_each_kind_of_host_leaves_what_is_kept_as_it_is(disks_of_each: Disks) -> None:
     """Promise 1: what is kept is a link to what it replaces. A server that wrote into the file would spoil both."""
     disks = disks_of_each
