@@ -97,11 +97,7 @@ def requeue(failures: QuerySet[CopyFailure]) -> int:
 
     A run that is done goes on; one that was cancelled does not. Idempotent.
     """
-    rows = (
-        CopyFile.objects.using(alias())
-        .filter(pk__in=failures.order_by().values("pk"))
-        .exclude(run__state=State.CANCELLED)
-    )
+    rows = CopyFile.objects.using(alias()).filter(pk__in=failures.order_by().values("pk"))
     by_run: dict[int, list[int]] = {}
     for file, run in rows.order_by("pk").values_list("pk", "run"):
         by_run.setdefault(run, []).append(file)
