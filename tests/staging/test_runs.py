@@ -554,7 +554,8 @@ def test_the_same_folder_is_refused(site: Staging) -> None:
         **site.settings.STORAGES,
         "live": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(link)}},
     }
-    with pytest.raises(NotCopied):
+    (site.media / "a.txt").write_bytes(b"not empty: that would be refused, too")
+    with pytest.raises(NotCopied, match="are one place"):
         site.start()
     assert not CopyRun.objects.exists()
 
