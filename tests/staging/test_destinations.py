@@ -26,6 +26,7 @@ from replicator.local import Entry
 from replicator.models import MediaFile, Replica
 from replicator.staging.base import Changed, Destination, Held, NotCopied
 from replicator.staging.destinations import destination_of
+from replicator.staging.replicateddestination import ReplicatedDestination
 from replicator.storage import ReplicatedStorage
 from tests.processes import RUNNING_AS_ROOT
 from tests.staging.parts import Broken, Bytes, fail
@@ -570,6 +571,7 @@ django.setup()
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 from replicator.staging.destinations import destination_of
+from replicator.staging.replicateddestination import ReplicatedDestination
 from tests.staging.parts import Bytes
 call_command("migrate", verbosity=0)
 destination = destination_of(default_storage)
@@ -588,6 +590,7 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.management import call_command
 from replicator.models import MediaFile
 from replicator.staging.destinations import destination_of
+from replicator.staging.replicateddestination import ReplicatedDestination
 from tests.staging.parts import Bytes
 call_command("migrate", verbosity=0)
 destination = destination_of(default_storage if KIND == "replicated" else FileSystemStorage())
@@ -728,3 +731,22 @@ def test_fields_that_share_a_place_share_its_files(storage: ReplicatedStorage, m
     assert address(FileSystemStorage(tmp_path / "link")) == address(FileSystemStorage(media))
     assert address(OtherKind(media)) == address(FileSystemStorage(media))
     assert address(FileSystemStorage(media / "a")) != address(FileSystemStorage(media))
+
+
+def test_what_was_missing_once_is_replaced_when_it_is_seen_again(storage: ReplicatedStorage, media: Path) -> None:
+    """A file that came between two looks, and that the second one found, is what a copy writes over."""
+    destination = destination_of(storage)
+    assert destination.held(["a.txt"]) == {}
+    storage.save("a.txt", ContentFile(b"older"))
+    found = destination.held(["a.txt"])["a.txt"]
+    assert destination.put("a.txt", Bytes(b"copied"), found) == 6
+    assert (media / "a.txt").read_bytes() == b"copied"
+
+
+def test_what_was_missing_is_not_kept_for_ever(storage: ReplicatedStorage) -> None:
+    """Promise 8: a worker looks at millions of names that it then never writes."""
+    destination = destination_of(storage)
+    assert isinstance(destination, ReplicatedDestination)
+    for chunk in range(8):
+        destination.held([f"{chunk}/{number}.txt" for number in range(500)])
+    assert len(destination._missing) < 3_000
