@@ -144,6 +144,25 @@ def test_what_failed_and_was_copied_has_no_error_any_more(site: Staging, monkeyp
     assert (file.state, file.error_kind, file.error_text) == ("copied", "", "")
 
 
+def test_bad_files_among_good_ones_hold_nothing_up(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many in a row do."""
+    site.fill(40)
+    site.configure(concurrency=1, RETRY_BASE=60.0)
+    original = FolderSource.open
+
+    def every_third_fails(self: FolderSource, name: str) -> Any:
+        if int(name[-5]) % 3 == 0:
+            raise Unavailable("500")
+        return original(self, name)
+
+    monkeypatch.setattr(FolderSource, "open", every_third_fails)
+    run = site.start()
+    site.work()
+    run.refresh_from_db()
+    assert (run.attempts, run.trouble) == (0, "")
+    assert (site.counts(run)["copied"], site.counts(run)["failed"]) == (24, 16)
+
+
 def test_several_workers_that_meet_one_trouble_hold_the_run_up_once(site: Staging) -> None:
     site.fill(1)
     site.configure(RETRY_BASE=60.0)
