@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +95,17 @@ def test_what_was_replaced_comes_back_if_the_database_goes_away_before_the_commi
     assert (media_root / "a.txt").read_bytes() == b"copied"
     tidy_now()
     assert everything(media_root) == {"a.txt": b"old"}
+
+
+def test_what_a_person_has_written_into_the_file_is_not_written_over(
+    storage: ReplicatedStorage, media_root: Path
+) -> None:
+    """As many bytes as before, and no new file: only its time tells."""
+    storage.save("a.txt", ContentFile(b"old"))
+    seen = storage.look(["a.txt"])["a.txt"]
+    place = media_root / "a.txt"
+    with place.open("r+b") as file:
+        file.write(b"new")
+    os.utime(place, ns=(0, place.stat().st_mtime_ns + 1))
+    assert not storage.replace_seen("a.txt", ContentFile(b"copied"), seen)
+    assert everything(media_root) == {"a.txt": b"new"}
