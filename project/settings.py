@@ -262,22 +262,30 @@ if SHAPES:
         _private("bucket", "s3", querystring_expire=_link_seconds, sign="target")
 
 # One of these says where the live site's media are read from, and that this is its staging site, which they may be
-# copied to. Unset: it is none. STAGING_S3_BUCKET: a bucket; STAGING_S3_ENDPOINT_URL and so on: as for S3_BUCKET, with
-# keys that may read and list, and nothing else. STAGING_URL: what the names follow: https://www.example.com/media/.
-# STAGING_FOLDER: a folder.
-_live: dict[str, dict[str, Any]] = {}
-if env.str("STAGING_S3_BUCKET", default=""):
-    _live["STAGING_S3_BUCKET"] = _bucket("STAGING_S3_")
-if _url := env.str("STAGING_URL", default=""):
-    _live["STAGING_URL"] = {"BACKEND": "replicator.storage.HTTPStorage", "OPTIONS": {"base_url": _url}}
-if _folder := env.str("STAGING_FOLDER", default=""):
-    _options = {"location": Path(_folder).resolve()}
-    _live["STAGING_FOLDER"] = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": _options}
-if len(_live) > 1:
-    raise ImproperlyConfigured(f"A staging site has one live site: of {' and '.join(_live)}, write one only.")
-if _live:
-    (STORAGES["live"],) = _live.values()
-    REPLICATOR["STAGING"] = {"SOURCE": "live"}
+# copied to. Unset: it is none. STAGING_S3_BUCKET: a bucket with all of them; STAGING_S3_ENDPOINT_URL and so on: as
+# for S3_BUCKET, with keys that may read and list, and nothing else. STAGING_URL: its MEDIA_URL, with the host.
+# STAGING_FOLDER: its MEDIA_ROOT.
+_live = {name: env.str(name, default="") for name in ("STAGING_S3_BUCKET", "STAGING_URL", "STAGING_FOLDER")}
+if len(_named := [name for name, text in _live.items() if text]) > 1:
+    raise ImproperlyConfigured(f"A staging site has one live site: of {' and '.join(_named)}, write one only.")
+if _named:
+    # What is a folder of the media here is that there, too; in a bucket, names are all in one place.
+    _folders = [alias for alias in ("archive", "assets", "avatars", "careful", "cdn", "thumbs") if alias in STORAGES]
+    if _live["STAGING_S3_BUCKET"]:
+        _folders = []
+        STORAGES["live"] = _bucket("STAGING_S3_")
+    elif _url := _live["STAGING_URL"].rstrip("/"):
+        for _alias, _place in {"live": "", **{f"live-{alias}": alias for alias in _folders}}.items():
+            _options = {"base_url": f"{_url}/{_place}"}
+            STORAGES[_alias] = {"BACKEND": "replicator.storage.HTTPStorage", "OPTIONS": _options}
+    else:
+        _top = Path(_live["STAGING_FOLDER"]).resolve()
+        # Where nothing was ever saved there is none.
+        _folders = [alias for alias in _folders if (_top / alias).is_dir()]
+        for _alias, _place in {"live": "", **{f"live-{alias}": alias for alias in _folders}}.items():
+            _options = {"location": str(_top / _place)}
+            STORAGES[_alias] = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": _options}
+    REPLICATOR["STAGING"] = {"SOURCE": "live", "SOURCES": {alias: f"live-{alias}" for alias in _folders}}
 
 # REPLICATOR_NODE: this machine's name in the ledger; the host name unless given.
 if env.str("REPLICATOR_NODE", default=""):

@@ -24,6 +24,7 @@ print(json.dumps({
     "prefetch": app.conf.worker_prefetch_multiplier, "ignore": app.conf.task_ignore_result,
     "soft": app.conf.task_soft_time_limit, "hard": app.conf.task_time_limit, "utc": app.conf.enable_utc,
     "s3": s.STORAGES.get("s3-bucket", {}).get("OPTIONS"), "live": s.STORAGES.get("live"),
+    "avatars": s.STORAGES.get("live-avatars"),
     "storages": {k: v["OPTIONS"]["targets"] for k, v in s.STORAGES.items() if "targets" in v.get("OPTIONS", {})},
     "beat": app.conf.beat_max_loop_interval, "media": str(s.MEDIA_ROOT), "serve": s.SERVE_MEDIA,
 }, default=str))
@@ -138,7 +139,7 @@ def test_a_live_site_that_is_named_makes_this_one_its_staging_site(tmp_path: Pat
             S3_BUCKET="mine",
         ).stdout
     )
-    assert found["numbers"] == {"STAGING": {"SOURCE": "live"}}
+    assert found["numbers"] == {"STAGING": {"SOURCE": "live", "SOURCES": {}}}
     assert found["live"]["BACKEND"] == "storages.backends.s3.S3Storage"
     assert found["live"]["OPTIONS"] == {
         "bucket_name": "live.example.com",
@@ -150,9 +151,14 @@ def test_a_live_site_that_is_named_makes_this_one_its_staging_site(tmp_path: Pat
     found = json.loads(read(tmp_path, STAGING_URL="https://www.example.com/media/").stdout)
     assert found["live"]["BACKEND"] == "replicator.storage.HTTPStorage"
     assert found["live"]["OPTIONS"] == {"base_url": "https://www.example.com/media/"}
-    found = json.loads(read(tmp_path, STAGING_FOLDER="/srv/live/media").stdout)
-    assert found["live"]["OPTIONS"] == {"location": "/srv/live/media"}
-    assert found["numbers"] == {"STAGING": {"SOURCE": "live"}}
+    assert found["avatars"]["OPTIONS"] == {"base_url": "https://www.example.com/media/avatars"}
+    assert found["numbers"]["STAGING"]["SOURCES"]["avatars"] == "live-avatars"
+    top = tmp_path / "live"
+    (top / "avatars").mkdir(parents=True)
+    found = json.loads(read(tmp_path, STAGING_FOLDER=str(top)).stdout)
+    assert found["live"]["OPTIONS"] == {"location": str(top)}
+    assert found["avatars"]["OPTIONS"] == {"location": str(top / "avatars")}
+    assert found["numbers"] == {"STAGING": {"SOURCE": "live", "SOURCES": {"avatars": "live-avatars"}}}
     found = json.loads(read(tmp_path).stdout)
     assert found["live"] is None
     assert found["numbers"] == {}
@@ -177,6 +183,8 @@ SHAPES_AND_SWITCHES: list[dict[str, str]] = [
     {"STATIC_TO_HOSTS": "1"},
     {"MOGILEFS_TRACKERS": "10.0.0.5:7001", "S3_BUCKET": "x", "S3_ENDPOINT_URL": "http://127.0.0.1:9"},
     {"STAGING_S3_BUCKET": "x", "STAGING_S3_ENDPOINT_URL": "http://127.0.0.1:9"},
+    {"STAGING_URL": "http://127.0.0.1:9/media/"},
+    {"STAGING_FOLDER": "/srv/live/media", "SHAPES": "0"},
 ]
 
 
