@@ -163,6 +163,12 @@ class Migration(migrations.Migration):
                 ("attempts", models.PositiveIntegerField(default=0, verbose_name="failures in a row")),
                 ("trouble", models.TextField(blank=True, verbose_name="trouble")),
                 (
+                    "read_until",
+                    models.DateTimeField(
+                        help_text="by one worker, until then", null=True, verbose_name="rows are being read"
+                    ),
+                ),
+                (
                     "listing",
                     models.CharField(
                         choices=[
@@ -287,9 +293,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="copyfile",
-            index=models.Index(
-                condition=models.Q(("state__in", ["new", "chosen"])), fields=["chunk"], name="replicator_copy_open"
-            ),
+            index=models.Index(fields=["chunk"], name="replicator_copy_chunk"),
         ),
         migrations.AddIndex(
             model_name="copyfile",

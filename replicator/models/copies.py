@@ -46,6 +46,7 @@ class CopyRun(models.Model):
     due_at = models.DateTimeField(_("goes on"), default=timezone.now)
     attempts = models.PositiveIntegerField(_("failures in a row"), default=0)
     trouble = models.TextField(_("trouble"), blank=True)
+    read_until = models.DateTimeField(_("rows are being read"), null=True, help_text=_("by one worker, until then"))
     listing = models.CharField(_("listing"), max_length=9, choices=Listing.choices, default=Listing.NONE)
     listed = models.BigIntegerField(_("listed"), default=0, help_text=_("files of the source"))
     listed_to = models.TextField(_("listed to"), blank=True, help_text=_("the last key of the last page"))
@@ -157,7 +158,7 @@ class CopyFile(models.Model):
         verbose_name_plural = _("files of a copy run")
         constraints = [models.UniqueConstraint(fields=["run", "digest"], name="replicator_one_copy")]
         indexes = [
-            models.Index(fields=["chunk"], condition=Q(state__in=["new", "chosen"]), name="replicator_copy_open"),
+            models.Index(fields=["chunk"], name="replicator_copy_chunk"),
             models.Index(fields=["run", "due_at"], condition=Q(state="failed"), name="replicator_copy_due"),
             models.Index(
                 fields=["run", "part"], condition=Q(state__in=["failed", "missing"]), name="replicator_copy_failed"

@@ -12,6 +12,7 @@ from django.utils.timezone import is_naive, make_aware
 from replicator.staging.base import Facts, NotCopied, Source
 from replicator.staging.checkedstream import CheckedStream
 from replicator.targets.base import safe_name
+from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageapi import AnyStorage
 from replicator.targets.storageentries import sizes_contents
 from replicator.targets.storageerrors import reader, sorting
@@ -52,7 +53,7 @@ class AnySource(Source):
             yield CheckedStream(facts, reader(stream, what).read, what)
 
     def address(self, name: str) -> str:
-        return self._place.address(safe_name(name))
+        return address_of(self._storage, safe_name(name))
 
     def check(self) -> None:
         self._place.probe("replicator-probe")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.core.files.storage import Storage
@@ -16,8 +14,6 @@ from replicator.staging.s3copying import Copying
 from replicator.staging.s3source import S3Source
 from replicator.targets.s3bucket import Bucket
 
-#: Keys that are asked for at once.
-_AT_ONCE = 16
 #: Statuses of a store that may not read the source, or knows no such request.
 _CANNOT = {403, 405, 501}
 
@@ -31,14 +27,6 @@ class BucketDestination(PlaceDestination):
         super().__init__(storage, label)
         #: Sources, by their aliases, that it can't read.
         self._strangers: set[str] = set()
-
-    def held(self, names: Sequence[str]) -> dict[str, Held]:
-        if len(names) == 1:
-            return super().held(names)
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="replicator-held") as pool:
-            # If one fails, those that have not begun are cancelled.
-            found = list(pool.map(self._look_if_possible, names))
-        return {name: held for name, held in zip(names, found, strict=True) if held is not None}
 
     def copy_within(self, source: Source, name: str, facts: Facts | None, over: Held | None) -> int | None:
         if not isinstance(source, S3Source) or source.alias in self._strangers or not self._is_near(source):

@@ -6,6 +6,7 @@ import copy
 import mimetypes
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -17,12 +18,15 @@ from replicator.errors import Corrupt, LocalChanged, Refused
 from replicator.staging.base import Changed, Destination, Held, Stream, checksum_of
 from replicator.staging.contents import content_of
 from replicator.targets.base import TargetFile, safe_name
+from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageapi import AnyStorage
 from replicator.targets.storageerrors import sorting
 from replicator.targets.storageplaces import Patience, place_of
 
 #: Kept at most: more than the threads of a worker.
 CONNECTIONS = 64
+#: Names that are asked for at once.
+_AT_ONCE = 16
 
 
 class PlaceDestination(Destination):
@@ -43,11 +47,13 @@ class PlaceDestination(Destination):
         return name
 
     def address(self, name: str) -> str:
-        return self._place.address(name)
+        return address_of(self.storage, name)
 
     def held(self, names: Sequence[str]) -> dict[str, Held]:
-        found = ((name, self._look_if_possible(name)) for name in names)
-        return {name: held for name, held in found if held is not None}
+        with ThreadPoolExecutor(min(_AT_ONCE, len(names) or 1), thread_name_prefix="replicator-held") as pool:
+            # If one fails, those that have not begun are cancelled.
+            found = list(pool.map(self._look_if_possible, names))
+        return {name: held for name, held in zip(names, found, strict=True) if held is not None}
 
     def put(self, name: str, stream: Stream, over: Held | None) -> int:
         self._check_way(name)

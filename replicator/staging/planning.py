@@ -6,9 +6,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from replicator import wake
@@ -75,8 +77,7 @@ def plan(run_id: int) -> None:
         if part is None:
             finish(run)
             break
-        _plan_rows(run, part)
-        if time.monotonic() > end:
+        if not _plan_rows(run, part) or time.monotonic() > end:
             break
     _count_rows(run)
 
@@ -149,8 +150,25 @@ def _plan_retry(run: CopyRun) -> bool:
     return True
 
 
-def _plan_rows(run: CopyRun, part: CopyPart) -> None:
-    """The files that the next rows of a model name first. Where two plan at once, one of them was too late."""
+def _plan_rows(run: CopyRun, part: CopyPart) -> bool:
+    """The files that the next rows of a model name first; False if another worker is reading them just now.
+
+    That may take minutes, where a filter has no index: the sweeps of that time must not all read the same.
+    """
+    now = timezone.now()
+    rows = CopyRun.objects.using(alias()).filter(pk=run.pk)
+    until = now + timedelta(seconds=config().lease_seconds)
+    if not rows.filter(Q(read_until=None) | Q(read_until__lte=now)).update(read_until=until):
+        return False
+    try:
+        _read_rows(run, part)
+    finally:
+        rows.update(read_until=None)
+    return True
+
+
+def _read_rows(run: CopyRun, part: CopyPart) -> None:
+    """Where two read all the same, since one took longer than its lease, one of them was too late."""
     choices = Choices.from_json(run.choices)
     limit = min(_MOST_ROWS, int(ROWS * 100 / choices.sample)) if choices.sample else ROWS
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.files.storage import FileSystemStorage, Storage
+from django.core.files.storage import FileSystemStorage, Storage, storages
 
 from replicator.errors import Refused
 from replicator.staging.base import Destination, NotCopied, Source
@@ -18,6 +18,7 @@ from replicator.staging.replicateddestination import ReplicatedDestination
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.targets import get_target
+from replicator.targets.django_storage import StorageTarget
 from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageentries import is_s3
 
@@ -86,6 +87,9 @@ def _of_target(alias: str, storage: ReplicatedStorage, name: str) -> Iterator[tu
     except Refused:
         # It takes no files of this storage.
         return
+    if isinstance(target, StorageTarget):
+        # By what it is made of, since the source has another alias.
+        addresses = {*addresses, address_of(storages[target.storage], target.name_of(target_file(storage, name)))}
     for each in addresses:
         for address in normal(each):
             yield what, cure, address

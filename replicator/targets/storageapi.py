@@ -95,7 +95,7 @@ class AnyStorage:
 
     def address(self, name: str) -> str:
         """Equal for what is the same place."""
-        return address_of(self._storage, name)
+        return address_of(self._storage, name, self._alias)
 
     def close(self) -> None:
         """Its connections are the storage's own."""

@@ -115,6 +115,9 @@ def test_two_django_storages_in_one_place(settings: Any, tmp_path: Path) -> None
         "b": {"BACKEND": FOLDER, "OPTIONS": {"location": str(tmp_path / "link")}},
         "c": {"BACKEND": S3, "OPTIONS": {"bucket_name": "b", "location": "part"}},
         "d": {"BACKEND": S3, "OPTIONS": {"bucket_name": "b"}},
+        # Of which nobody can tell that they are one.
+        "e": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+        "f": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     }
     below = {"prefix": "copy", "base_url": "/media/"}
     inside = clash("copy/x of STORAGES['default'] is where x of STORAGES['default'] is")
@@ -127,6 +130,8 @@ def test_two_django_storages_in_one_place(settings: Any, tmp_path: Path) -> None
         ({"storage": "a"}, {"storage": "b", **below}, []),
         ({"storage": "c"}, {"storage": "d"}, []),
         ({"storage": "d", "prefix": "one"}, {"storage": "d", "prefix": "one2"}, []),
+        ({"storage": "e"}, {"storage": "e"}, SAME),
+        ({"storage": "e"}, {"storage": "f"}, []),
     ):
         assert with_targets(settings, STORAGE, one, other) == expected, (one, other)
 

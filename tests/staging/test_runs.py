@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from replicator import staging
 from replicator.errors import Refused, Unavailable
@@ -589,3 +591,37 @@ def test_planning_reads_ahead_no_further_than_workers_can_take(site: Staging) ->
     run = site.start()
     assert CopyChunk.objects.filter(run=run).count() == 2
     assert CopyPart.objects.get(run=run, model="shop.Letter").rows == 2 * planning.ROWS
+
+
+def test_rows_are_read_by_one_worker_at_a_time(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter without an index may take minutes: the sweeps of that time must not take all workers."""
+    site.fill(3)
+    reads: list[int] = []
+    original = planning.read
+
+    def slow(*args: Any) -> Any:
+        reads.append(len(reads))
+        if len(reads) == 1:
+            planning.go_on(CopyRun.objects.get().pk)
+            assert reads == [0], "the sweep that came meanwhile has read, too"
+        return original(*args)
+
+    monkeypatch.setattr(planning, "read", slow)
+    run = site.start()
+    site.work()
+    run.refresh_from_db()
+    assert (run.state, run.read_until) == ("done", None)
+    assert site.counts(run)["copied"] == 3
+
+
+def test_rows_are_read_again_after_a_worker_that_died_reading(site: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.fill(3)
+    run = site.start()
+    site.work()
+    CopyRun.objects.filter(pk=run.pk).update(state="running", read_until=timezone.now() + timedelta(seconds=60))
+    CopyPart.objects.filter(run=run).update(walked=False)
+    planning.go_on(run.pk)
+    assert CopyPart.objects.filter(run=run, walked=True).count() == 0
+    CopyRun.objects.filter(pk=run.pk).update(read_until=timezone.now())
+    planning.go_on(run.pk)
+    assert CopyPart.objects.filter(run=run, walked=True).count() == 2
