@@ -21,8 +21,8 @@ setup: $(BASE) $(TEST) ## Make .venv and install everything into it
 run: $(BASE) $(if $(filter-out 0,$(S3)),$(TEST)) ## Start the site: broker, three media hosts, web, worker, beat, Flower (MOGILEFS=1 S3=1 PORT=… VAR=…)
 	@$(BIN)/python -m project.run
 
-demo: $(BASE) ## Save a folder while things go wrong, then ask every host and MogileFS (FILES=a-folder LIMIT=seconds)
-	@$(BIN)/python -m project.demo $(if $(LIMIT),--limit "$(LIMIT)") $(if $(FILES),"$(FILES)")
+demo: $(BASE) $(if $(filter-out 0,$(STAGING)),$(TEST)) ## Save a folder while things go wrong, then ask every host (FILES=a-folder LIMIT=seconds; STAGING=1: copy a live S3 instead)
+	@$(BIN)/python -m project.demo $(if $(filter-out 0,$(STAGING)),--staging) $(if $(LIMIT),--limit "$(LIMIT)") $(if $(FILES),"$(FILES)")
 
 test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest)
 	$(BIN)/python -m pytest $(ARGS)
