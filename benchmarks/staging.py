@@ -24,7 +24,7 @@ MIB = 1024**2
 RCLONE = ("--fast-list", "--use-server-modtime", "--inplace", "--s3-no-head-object", "--buffer-size", "0")
 TRANSFERS = (8, 16, 32)
 #: Rows of the loop, which is slow.
-LOOPED = 300
+LOOPED = 200
 #: Seconds that an answer takes from a live site elsewhere.
 AWAY = 0.02
 #: Streams of each of our two processes.
@@ -41,7 +41,7 @@ class Times:
 
 def copies(*, quick: bool) -> Iterator[Row]:
     """From an S3 to this disk with two worker processes: small files, and those that a site has."""
-    count, rounds = (1_500, 2) if quick else (4_000, 5)
+    count, rounds = (1_000, 1) if quick else (4_000, 5)
     with DurablePostgres() as postgres, LiveS3() as live, ExitStack() as open_sites:
         data = {"small files": small_sizes(count), "a site's files": sizes_of_a_site(count // 2)}
         names = {kind: live.write(kind.split()[0], sizes) for kind, sizes in data.items()}
@@ -52,7 +52,7 @@ def copies(*, quick: bool) -> Iterator[Row]:
             yield from _rows(kind, times, len(sizes), sum(sizes))
         yield from _requests(sites, live, names["small files"])
         yield from _large(sites, live, names["large"])
-        yield from _far(postgres, live, names["small files"])
+        yield from _far(postgres, live, names["small files"], min(rounds, 2))
 
 
 def _site(open_sites: ExitStack, postgres: DurablePostgres, live: LiveS3, kind: str, url: str = "") -> Site:
@@ -78,12 +78,12 @@ def _site(open_sites: ExitStack, postgres: DurablePostgres, live: LiveS3, kind: 
     return site
 
 
-def _far(postgres: DurablePostgres, live: LiveS3, names: list[str]) -> Iterator[Row]:
+def _far(postgres: DurablePostgres, live: LiveS3, names: list[str], rounds: int) -> Iterator[Row]:
     """As between a live site's data centre and this one's."""
     size = size_of(live.root / BUCKET / names[0].partition("/")[0])
     with Distance(live.port, AWAY) as distance, ExitStack() as open_sites:
         sites = {"replicated": _site(open_sites, postgres, live, "replicated", distance.url)}
-        times = _rounds(sites, live, names, size, 2, distance.url)
+        times = _rounds(sites, live, names, size, rounds, distance.url)
     for row in _rows("small files", times, len(names), size):
         yield replace(row, what=row.what.replace("from S3", f"from {AWAY * 1000:.0f} ms away"))
 
