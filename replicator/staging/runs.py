@@ -70,7 +70,7 @@ def start(source: str, choices: Choices, who: str = "") -> CopyRun:
 
 
 def pause(run: CopyRun) -> bool:
-    """Have workers stop soon, at what they are at; whether it was running."""
+    """Have workers stop within seconds, and throw away what is half copied; whether it was running."""
     return _move(run, [State.RUNNING], state=State.PAUSED)
 
 
