@@ -32,7 +32,7 @@ from replicator.staging.progress import Progress
 
 #: Verb → what it does, what the history says, and what is said when it did.
 _VERBS: dict[str, tuple[Callable[[CopyRun], bool], Any, Any]] = {
-    "pause": (staging.pause, _("Paused."), _("%(run)s is paused. What was half copied is fetched anew when it goes on.")),
+    "pause": (staging.pause, _("Paused."), _("%(run)s is paused. What was half copied is fetched anew later.")),
     "resume": (staging.resume, _("Resumed."), _("%(run)s goes on.")),
     "cancel": (staging.cancel, _("Cancelled."), _("%(run)s is cancelled. What it had copied is here to stay.")),
 }
