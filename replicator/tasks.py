@@ -74,7 +74,10 @@ def prune() -> dict[str, int]:
     else:
         # First: without its tombstone, the traces of a deleted file look like those of one to be brought back.
         tidied = tidy()
-    return {"tombstones": ledger.prune(), "copied": staging.prune(), **tidied}
+    done = {"tombstones": ledger.prune(), **tidied}
+    if copied := staging.prune():
+        done["copied"] = copied
+    return done
 
 
 @shared_task(name="replicator.tidy", ignore_result=True)
