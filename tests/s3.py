@@ -98,6 +98,32 @@ class S3(Server):
 Trouble = Callable[[bytes, socket.socket], bool]
 
 
+def refuse(status: int, code: str, *fields: str) -> Trouble:
+    """An answer as S3 refuses something, with a secret in its message."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{KEYS['secret_key']}</Message></Error>"
+
+    def trouble(head: bytes, sock: socket.socket) -> bool:
+        lines = [
+            f"HTTP/1.1 {status} Some Reason",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *fields,
+            "",
+            "",
+        ]
+        sock.sendall(("\r\n".join(lines) + ("" if head.startswith(b"HEAD") else body)).encode())
+        return True
+
+    return trouble
+
+
+def hang(head: bytes, sock: socket.socket) -> bool:
+    """Take all there is, and say nothing."""
+    while sock.recv(65536):
+        pass
+    return True
+
+
 class Proxy(RawServer):
     """Before *port*. Each request comes over a connection of its own; ``requests``: method and path of each."""
 

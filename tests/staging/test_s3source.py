@@ -25,7 +25,7 @@ from replicator.staging.s3source import S3Source
 from replicator.staging.sources import source_of
 from replicator.targets.s3requests import Times
 from tests.processes import free_port
-from tests.s3 import KEYS, S3, Proxy, Trouble
+from tests.s3 import KEYS, S3, Proxy, hang, refuse
 from tests.targets.rawserver import RawServer, answers, read_request
 
 pytest_plugins = ["tests.staging.livesource"]
@@ -292,24 +292,6 @@ def test_a_compressed_file_stays_one(
 
 
 # When it fails.
-
-
-def refuse(status: int, code: str, *fields: str) -> Trouble:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{KEYS['secret_key']}</Message></Error>"
-
-    def trouble(head: bytes, sock: socket.socket) -> bool:
-        lines = [f"HTTP/1.1 {status} Reason", f"Content-Length: {len(body)}", "Connection: close", *fields, "", ""]
-        sock.sendall(("\r\n".join(lines) + ("" if head.startswith(b"HEAD") else body)).encode())
-        return True
-
-    return trouble
-
-
-def hang(head: bytes, sock: socket.socket) -> bool:
-    """Take all there is, and say nothing."""
-    while sock.recv(65536):
-        pass
-    return True
 
 
 def calls(source: S3Source) -> list[Callable[[], Any]]:

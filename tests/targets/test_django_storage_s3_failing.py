@@ -18,38 +18,13 @@ from django.core.files.storage import storages
 from replicator.errors import Corrupt, Refused, TargetError, Unavailable
 from replicator.targets.django_storage import StorageTarget
 from tests.processes import free_port
-from tests.s3 import KEYS, S3, Proxy, Trouble
+from tests.s3 import KEYS, S3, Proxy, hang, refuse
 from tests.targets.conftest import MakeS3, file, put
 from tests.targets.rawserver import RawServer, answers, read_request
 
 #: From memory, and as it is read.
 SIZES = pytest.mark.parametrize("size", [10, 3_000_000])
 KEY = "media/a b/file.txt"
-
-
-def refuse(status: int, code: str, *fields: str) -> Trouble:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{KEYS['secret_key']}</Message></Error>"
-
-    def trouble(head: bytes, sock: socket.socket) -> bool:
-        lines = [
-            f"HTTP/1.1 {status} Some Reason",
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-            *fields,
-            "",
-            "",
-        ]
-        sock.sendall(("\r\n".join(lines) + ("" if head.startswith(b"HEAD") else body)).encode())
-        return True
-
-    return trouble
-
-
-def hang(head: bytes, sock: socket.socket) -> bool:
-    """Take all there is, and say nothing."""
-    while sock.recv(65536):
-        pass
-    return True
 
 
 # What S3 says.
