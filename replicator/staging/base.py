@@ -162,7 +162,8 @@ class Destination(ABC):
 
     @abstractmethod
     def adopt(self, name: str) -> None:
-        """Record a file of which ``exists_unrecorded`` is true, as it is, so that it replicates."""
+        """Record a file of which ``exists_unrecorded`` is true, as it is, so that it replicates. Raises
+        ``Unavailable`` if it does not hold still."""
 
     def copy_within(self, source: Source, name: str, facts: Facts | None, over: Held | None) -> int | None:
         """Have the store itself copy the file: the bytes copied; None if this pair of places can't.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -143,9 +143,7 @@ class Turn:
         is_there = verdict is Verdict.THERE and not self._choices.dry_run
         # Asked only where it may be so: it takes a statement.
         if is_there and item.held and not item.held.version and item.destination.exists_unrecorded(item.name):
-            # Who writes it just now records it himself.
-            with suppress(Changed):
-                item.destination.adopt(item.name)
+            item.destination.adopt(item.name)
         return Result(item.file, State(verdict.value), size if verdict is Verdict.COPIED else 0)
 
     def _copy(self, item: Item) -> Result | None:

@@ -200,7 +200,7 @@ def _chosen(run: CopyRun) -> tuple[bool, list[str]]:
 
 
 def _open(run: CopyRun) -> dict[int, int]:
-    """Part → files that are still to be dealt with: read from the partial index of these, by chunk."""
+    """Part → files that are still to be dealt with: those of the chunks that there are, by their index."""
     chunks = list(CopyChunk.objects.using(alias()).filter(run=run).values_list("pk", flat=True))
     files = CopyFile.objects.using(alias()).filter(chunk__in=chunks, state__in=OPEN).order_by()
     return dict(files.values_list("part").annotate(Count("pk")))
