@@ -36,8 +36,6 @@ class AdoptionFromTarget(Adoption):
 
     def problem(self) -> str:
         alias, name = self.storage.alias, type(self.storage).__name__
-        if not get_target(self.source).can_list:
-            return f"The target {self.source!r} can't list what it holds, as MogileFS can."
         if self.source not in self.storage.targets:
             return (
                 f"STORAGES[{alias!r}] does not have the target {self.source!r}: add it to the targets in its OPTIONS."
@@ -47,7 +45,11 @@ class AdoptionFromTarget(Adoption):
                 f"STORAGES[{alias!r}] is a {name}, which reads only what is on this disk: "
                 "make it a replicator.storage.MogileFSStorage."
             )
-        return self.storage.problem_with_alias
+        if problem := self.storage.problem_with_alias:
+            return problem
+        if not get_target(self.source).can_list():
+            return f"The target {self.source!r} can't list what it holds: docs/targets.md says which can."
+        return ""
 
     def count(self) -> None:
         """To count them is to list them all."""
@@ -56,7 +58,8 @@ class AdoptionFromTarget(Adoption):
         """Every file of the storage that the target has and that can be recorded; what can't is noted."""
         elsewhere = self._elsewhere()
         beginnings = tuple(elsewhere)
-        for name in get_target(self.source).names(self._prefix):
+        for entry in get_target(self.source).entries(self._prefix):
+            name = entry.name
             if name.startswith(beginnings):
                 self._note_elsewhere(elsewhere[next(each for each in beginnings if name.startswith(each))])
             elif cure := _refusal(name):

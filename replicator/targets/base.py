@@ -58,6 +58,18 @@ class Stat:
     """When it was written there, aware; None: it does not say."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a target's listing says of a file."""
+
+    name: str
+    """Relative to the prefix that was asked for; bytes that are not UTF-8 are surrogates in it."""
+    size: int | None = None
+    """Bytes; None: the listing does not say."""
+    modified: datetime | None = None
+    """When it was written there, aware; None: the listing does not say."""
+
+
 class Content(Protocol):
     """The bytes to send: read from start to end, perhaps again after ``seek(0)``.
 
@@ -94,8 +106,6 @@ class Target(ABC):
     default_concurrency: ClassVar[int] = 8
     #: Whether files have a class there (``TargetFile.mogile_class``), which ``reclass`` changes.
     has_classes: ClassVar[bool] = False
-    #: Whether ``names`` can tell what it holds.
-    can_list: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -147,11 +157,16 @@ class Target(ABC):
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         """Read it back. Raises ``FileNotFoundError`` if it is absent."""
 
-    def names(self, prefix: str = "/") -> Iterator[str]:
-        """The names of all files that it holds of a storage with this *prefix*, if it can list, in no certain order.
+    def can_list(self) -> bool:
+        """Whether ``entries`` can tell what it holds. May ask the target; then the answer is kept for a while."""
+        return False
 
-        They were not looked at: some may be none that ``safe_name`` takes, or hold bytes that are not UTF-8, as
-        surrogates.
+    def entries(self, prefix: str = "/") -> Iterator[Entry]:
+        """All files that it holds of a storage with this *prefix*, if it can list, in no certain order.
+
+        They were not looked at: some may have names that ``safe_name`` refuses, or be another storage's whose prefix
+        is longer. Raises if any part of the listing fails or is cut short: what was yielded before is then not the
+        whole. Files that come or go meanwhile may be in it or not. Memory does not grow with the number of files.
         """
         raise NotImplementedError
 

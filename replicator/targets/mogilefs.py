@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from replicator.conf import media_url
 from replicator.errors import Corrupt, LocalChanged, Refused, TargetError, Unavailable
-from replicator.targets.base import Content, Reader, Stat, Target, TargetFile, above_zero, path_below, url_path
+from replicator.targets.base import (
+    Content,
+    Entry,
+    Reader,
+    Stat,
+    Target,
+    TargetFile,
+    above_zero,
+    path_below,
+    url_path,
+)
 from replicator.targets.http import CHUNK
 from replicator.targets.mogiledomain import Domain
 from replicator.targets.storagenode import StorageNodes
@@ -68,7 +78,6 @@ class MogileFSTarget(Target):
     """
 
     has_classes = True
-    can_list = True
 
     def __init__(
         self,
@@ -188,10 +197,13 @@ class MogileFSTarget(Target):
         """The first of *paths* where a copy of *size* bytes is; ``Unavailable`` if none is one."""
         return self._nodes.choose(paths, size)
 
-    def names(self, prefix: str = "/") -> Iterator[str]:
+    def can_list(self) -> bool:
+        return True
+
+    def entries(self, prefix: str = "/") -> Iterator[Entry]:
         inner = prefix.removeprefix(self._root)
         for key in self.domain.keys(inner):
-            yield key.removeprefix(inner)
+            yield Entry(key.removeprefix(inner))
 
     @property
     def is_silent(self) -> bool:

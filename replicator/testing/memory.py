@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from replicator.errors import LocalChanged, Unavailable
-from replicator.targets.base import Content, Reader, Stat, Target, TargetFile, safe_name
+from replicator.targets.base import Content, Entry, Reader, Stat, Target, TargetFile, safe_name
 
 Hook = Callable[[str, TargetFile], None]
 
@@ -18,7 +18,8 @@ Hook = Callable[[str, TargetFile], None]
 class MemoryTarget(Target):
     """Holds files in a dict. Every switch can be set at any time, and takes effect with the next operation.
 
-    Operations are named ``put``, ``delete``, ``stat``, ``open`` and ``probe``.
+    Operations are named ``put``, ``delete``, ``stat``, ``open``, ``entries`` and ``probe``. A listing
+    fails as soon as it is told to.
     """
 
     def __init__(
@@ -75,6 +76,23 @@ class MemoryTarget(Target):
         if data is None:
             raise FileNotFoundError(file.name)
         yield io.BytesIO(data)
+
+    def can_list(self) -> bool:
+        return True
+
+    def entries(self, prefix: str = "/") -> Iterator[Entry]:
+        with self._lock:
+            self.operations.append(("entries", prefix))
+            held = [(path, len(data)) for path, data in self.files.items()]
+        folder = prefix.strip("/") + "/" if prefix != "/" else ""
+        if self.lag:
+            time.sleep(self.lag)
+        found = (Entry(path.removeprefix(folder), size) for path, size in held if path.startswith(folder))
+        for entry in (*found, None):
+            if self.fail_with is not None:
+                raise self.fail_with
+            if entry is not None:
+                yield entry
 
     def probe(self) -> None:
         with self._lock:

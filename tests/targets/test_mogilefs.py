@@ -341,7 +341,7 @@ def test_an_unknown_domain_is_refused_by_name(make: Callable[..., MogileFSTarget
         lambda: target.stat(_file()),
         lambda: target.delete(_file()),
         lambda: target.paths(_file()),
-        lambda: list(target.names()),
+        lambda: list(target.entries()),
         target.classes,
         target.probe,
     ]
@@ -547,10 +547,14 @@ def test_all_keys_are_listed_whatever_the_prefix_is(
         "é/中.txt",
     ):
         _put(target, name)
-    assert sorted(target.names("/media/a+b(/")) == sorted(name.removeprefix("a+b(/") for name in inside)
-    assert sorted(target.names("/media/")) == sorted(mogilefs.keys())
+
+    def names(prefix: str) -> list[str]:
+        return sorted(entry.name for entry in target.entries(prefix))
+
+    assert names("/media/a+b(/") == sorted(name.removeprefix("a+b(/") for name in inside)
+    assert names("/media/") == sorted(mogilefs.keys())
     assert len(mogilefs.keys()) == 15
-    assert list(target.names("/media/none/")) == []
+    assert list(target.entries("/media/none/")) == []
 
 
 # Keys.
