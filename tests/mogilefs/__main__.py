@@ -20,10 +20,13 @@ from tests.mogilefs.wire import ErrorAnswer
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.mogilefs",
-        description="A MogileFS for trying things out: trackers and storage nodes on 127.0.0.1, files on disk.",
+        description="A MogileFS for trying things out: trackers and storage nodes, files on disk.",
         epilog="Domains, classes and nodes are made if they are not there; what is there stays as it is.",
     )
     parser.add_argument("--folder", type=Path, required=True, help="where the database and the files are")
+    parser.add_argument(
+        "--address", default="127.0.0.1", help="of all of them, as clients know it (default: 127.0.0.1)"
+    )
     parser.add_argument(
         "--port", type=int, action="append", help="of a tracker; give it again for another one (default: 7001)"
     )
@@ -73,7 +76,7 @@ def furnish(installation: Installation, domains: list[str], classes: list[str]) 
 def main(argv: list[str]) -> int:
     options = arguments(argv)
     timing = Timing(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Timing)})
-    installation = Installation(options.folder, timing)
+    installation = Installation(options.folder, timing, options.address)
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
@@ -95,8 +98,8 @@ def main(argv: list[str]) -> int:
         print(f"mogilefs: {problem}", file=sys.stderr)
         installation.close()
         return 1
-    places = ", ".join(f"127.0.0.1:{tracker.port}" for tracker in trackers)
-    nodes = ", ".join(f"127.0.0.1:{node.port}" for node in installation.nodes.values())
+    places = ", ".join(f"{options.address}:{tracker.port}" for tracker in trackers)
+    nodes = ", ".join(f"{options.address}:{node.port}" for node in installation.nodes.values())
     print(f"MogileFS is ready: tracker {places}; domain {', '.join(domains)}; nodes {nodes}", flush=True)
     done.wait()
     for tracker in trackers:

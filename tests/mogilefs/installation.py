@@ -76,11 +76,12 @@ class Device:
 
 
 class Installation:
-    """What all trackers share."""
+    """What all trackers share. *address*: of all of them, and of the nodes; URLs of files name it."""
 
-    def __init__(self, folder: Path, timing: Timing) -> None:
+    def __init__(self, folder: Path, timing: Timing, address: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.address = address
         self.timing = self._first_timing = timing
         self.state = State(folder)
         self.faults = Faults()
@@ -100,14 +101,15 @@ class Installation:
         known = self.state.rows("SELECT http_port FROM host WHERE hostid = ?", number)
         if known and not port:
             port = int(str(known[0][0]))
-        node = Node(number, self.folder / f"node{number}", devids, port, self.timing.idle)
+        node = Node(number, self.folder / f"node{number}", devids, port, self.timing.idle, self.address)
         node.start()
         self.nodes[number] = node
         with self.state.change():
             self.state.run(
                 "INSERT INTO host (hostid, hostname, status, hostip, http_port) "
-                "VALUES (?, ?, 'alive', '127.0.0.1', ?) ON CONFLICT DO UPDATE SET http_port = excluded.http_port",
-                *(number, b"node%d" % number, str(node.port)),
+                "VALUES (?, ?, 'alive', ?, ?) "
+                "ON CONFLICT DO UPDATE SET hostip = excluded.hostip, http_port = excluded.http_port",
+                *(number, b"node%d" % number, self.address, str(node.port)),
             )
             for devid in devids:
                 self.state.run(

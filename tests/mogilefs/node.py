@@ -44,14 +44,22 @@ class HeldUp(Exception):
 class Node:
     """One host. ``port`` 0: any."""
 
-    def __init__(self, number: int, folder: Path, devids: list[int], port: int, idle_seconds: float = 36.0) -> None:
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        devids: list[int],
+        port: int,
+        idle_seconds: float = 36.0,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.number = number
         self.folder = folder
         self.devids = devids
         self.idle_seconds = idle_seconds
         self.faults = Faults()
         self.gate = Gate()
-        self._listener = Listener(port, self._serve, f"node{number}")
+        self._listener = Listener(port, self._serve, f"node{number}", address)
         for devid in devids:
             (folder / f"dev{devid}").mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""Listening on loopback, a thread for each connection; stopped and started again on the same port."""
+"""Listening, on loopback unless told otherwise, a thread for each connection; ended and begun on the same port."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def set_patience(sock: socket.socket, seconds: float) -> None:
 class Listener:
     """Calls *serve* with each connection, in a thread of its own; closes it afterwards."""
 
-    def __init__(self, port: int, serve: Callable[[socket.socket], None], name: str) -> None:
+    def __init__(
+        self, port: int, serve: Callable[[socket.socket], None], name: str, address: str = "127.0.0.1"
+    ) -> None:
+        self.address = address
         self.port = port
         self.name = name
         self._serve = serve
@@ -37,7 +40,7 @@ class Listener:
             listening = socket.socket()
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listening.bind(("127.0.0.1", self.port))
+                listening.bind((self.address, self.port))
                 listening.listen(1024)
             except OSError as error:
                 listening.close()

@@ -50,7 +50,7 @@ class Tracker:
         self.installation = installation
         self.commands = AdminCommands(installation)
         self.gate = Gate()
-        self._listener = Listener(port, self._serve, "tracker")
+        self._listener = Listener(port, self._serve, "tracker", installation.address)
         self._free = threading.Condition()
         self._bored = QUERY_WORKERS
         self._recent: deque[str] = deque(maxlen=50)
