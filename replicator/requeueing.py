@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 
 from replicator import ledger, wake
 from replicator.conf import config
-from replicator.ledger import database, health
+from replicator.ledger import database, life
 from replicator.models import Replica
 
 
@@ -30,11 +30,19 @@ class Requeued:
         notes = []
         if not self.woken:
             notes.append("The broker can't be reached: the next sweep that runs will wake the workers.")
-        for target in sorted(health.down_targets() & self.by_target.keys()):
-            notes.append(f"{target} is down: it gets its files when it answers its probe.")
+        notes += filter(None, map(waits, sorted(self.by_target)))
         for target in sorted(self.by_target.keys() - config().targets.keys()):
             notes.append(f'{target} is not in REPLICATOR["TARGETS"] any more: nothing is delivered there.')
         return notes
+
+
+def waits(target: str) -> str:
+    """Why what is due at *target* is not sent, in a sentence; empty if it is."""
+    why = life.why_closed(target)
+    if not why:
+        return ""
+    when = {"down": "it gets its files when it answers again", "retired": "nothing is delivered there any more"}
+    return f"{target} is {why}: {when.get(why, 'it gets its files when people let it go on')}."
 
 
 def requeue(replicas: QuerySet[Replica]) -> Requeued:

@@ -6,12 +6,12 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.core.exceptions import ImproperlyConfigured
 
-from replicator import delivery, ledger, staging, wake
+from replicator import delivery, ledger, operating, staging, wake
 from replicator.conf import config
-from replicator.ledger import health, nodes
+from replicator.ledger import health, life, nodes
 from replicator.storage import replicated_storages
 from replicator.storage.linked import linked_targets
 from replicator.storage.outdated import remove_outdated
@@ -31,16 +31,23 @@ def copy_media(chunk: int, _about: str = "") -> dict[str, Any]:
     return staging.copy(chunk)
 
 
+@shared_task(name="replicator.backfill", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
+def backfill(self: Task[Any, Any], run: int, _about: str = "") -> dict[str, Any]:
+    """Record a replica for every file that a target should hold. *_about*: what Flower shows of it."""
+    return operating.work(run, task=self.request.id or "")
+
+
 @shared_task(name="replicator.sweep", ignore_result=True)
 def sweep() -> list[str]:
     """Wake a worker for each target that has work due, and for each copy: retries, ended leases, lost messages."""
     due = _sweep()
     staging.sweep()
+    operating.sweep()
     return due
 
 
 def _sweep() -> list[str]:
-    up = sorted(config().targets.keys() - health.down_targets())
+    up = sorted(config().targets.keys() - life.closed_now())
     if not config().deliverer:
         nodes.share()
         due = ledger.due_targets(up)
@@ -77,6 +84,8 @@ def prune() -> dict[str, int]:
     done = {"tombstones": ledger.prune(), **tidied}
     if copied := staging.prune():
         done["copied"] = copied
+    if runs := operating.prune():
+        done["runs"] = runs
     return done
 
 

@@ -16,11 +16,10 @@ from contextlib import suppress
 from typing import Any
 
 from celery import Celery, current_app
-from django.db import DatabaseError, InterfaceError
 from kombu import Connection, Producer
 
 from replicator.conf import config, queue_of
-from replicator.ledger import health, nodes
+from replicator.ledger import life, nodes
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,6 @@ _EXPIRES = 300
 _FLAG_SECONDS = 15
 #: Messages that may wait for a node: Redis keeps what has expired, and a node may be gone for good.
 _MOST_FOR_NODE = 100
-#: Seconds for which a process believes what it read about targets that are down.
-_HEALTH_SECONDS = 5.0
 
 
 class _State(threading.local):
@@ -43,7 +40,6 @@ class _State(threading.local):
 
 _state = _State()
 _leave_alone_until = 0.0
-_down: tuple[float, frozenset[str]] = (0.0, frozenset())
 
 
 class _Announcer:
@@ -103,12 +99,12 @@ os.register_at_fork(after_in_child=_start_again)
 def announce(targets: Iterable[str]) -> None:
     """Have a worker woken for each of *targets* that is up, unless a wake-up for it waits. Neither waits nor raises.
 
-    A target that is down is not woken: its probe will. After a failure the broker is left alone for
-    ``ANNOUNCE_PAUSE`` seconds: nobody asks a sick one again and again.
+    A target that is down is not woken: its probe will; nor is one that people have paused or retired. After a
+    failure the broker is left alone for ``ANNOUNCE_PAUSE`` seconds: nobody asks a sick one again and again.
     """
     if time.monotonic() >= _leave_alone_until:
-        down = _down_targets()
-        _announcer.add(t for t in targets if t not in down)
+        closed = life.closed()
+        _announcer.add(t for t in targets if t not in closed)
 
 
 def flush(seconds: float = 5.0) -> bool:
@@ -156,15 +152,24 @@ def send_to_nodes(task: str, names: Iterable[str]) -> None:
         _give_up(error, names)
 
 
-def send(task: str, *messages: list[Any]) -> bool:
-    """Publish *task* with the arguments of each of *messages*. Never raises. Whether the broker took them."""
+def send(task: str, *messages: list[Any], node: str = "") -> bool:
+    """Publish *task* with the arguments of each of *messages*; for the workers of *node*, if it is given.
+
+    Never raises. Whether the broker took them.
+    """
     if time.monotonic() < _leave_alone_until:
         return False
     try:
         producer = _producer()
         for args in messages:
             current_app.send_task(
-                task, args=args, producer=producer, retry=False, ignore_result=True, expires=_EXPIRES
+                task,
+                args=args,
+                producer=producer,
+                retry=False,
+                ignore_result=True,
+                expires=_EXPIRES,
+                queue=queue_of(node) if node else None,
             )
     except Exception as error:  # as in _publish
         _give_up(error, [task])
@@ -259,13 +264,3 @@ def _forget_producer() -> None:
             # collapse() drops the sockets without a farewell that a hung broker would keep us waiting for.
             connection: Any = producer.connection
             connection.collapse()
-
-
-def _down_targets() -> frozenset[str]:
-    global _down
-    read_at, known = _down
-    if time.monotonic() - read_at >= _HEALTH_SECONDS or not read_at:
-        with suppress(DatabaseError, InterfaceError):
-            known = frozenset(health.down_targets())
-        _down = (time.monotonic(), known)
-    return known

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from replicator import ledger, wake
 from replicator.conf import config
 from replicator.delivery.turn import LOOK_AGAIN, Summary, Turn
-from replicator.ledger import health, nodes
+from replicator.ledger import health, life, nodes
 from replicator.targets import get_target
 from replicator.targets.base import Target
 
@@ -37,9 +37,11 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
         show_life()
     empty = 0
     while True:
-        if health.is_down(alias):
-            summary.skipped = "down"
+        if why := life.why_closed(alias):
+            summary.skipped = why
             return summary
+        if alias in life.closed():
+            life.forget()  # what this process believes is older
         slot = uuid4()
         if not _take_slot(target, slot):
             summary.skipped = "busy"

@@ -17,7 +17,7 @@ from replicator.delivery.held import Held, note_trouble
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
 from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Unavailable
-from replicator.ledger import Claim, Lease, Outcome, health, nodes
+from replicator.ledger import Claim, Lease, Outcome, health, life, nodes
 from replicator.targets.base import Target
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Summary:
     deleted: int = 0
     failed: int = 0
     bytes: int = 0
-    #: Why nothing was done: "down", "busy" (enough workers are at it), or "unknown" to this worker's settings.
+    #: Why nothing was done: "busy" (enough workers are at it), "unknown" to this worker's settings, or what the
+    #: target is: "down", "paused", "read-only", "retired".
     skipped: str = ""
 
     def add(self, outcome: Outcome) -> None:
@@ -118,6 +119,9 @@ class Turn:
 
         A long transfer keeps its slot: the threads beside it must not idle while other files wait.
         """
+        if self.target.alias in life.closed():
+            # Somebody has paused it, or has other plans with it; what is in hand goes on.
+            return False
         if in_time:
             return True
         if self.begun_in_time is None:

@@ -68,7 +68,8 @@ SELECT f.name, f.version, {_REPLICAS}.id, {_REPLICAS}.target,
     status = 'pending' AND lease_until > %(now)s,
     status = 'pending' AND lease_until > %(now)s AND attempted_at > %(lately)s,
     status = 'pending' AND due_at <= %(end)s,
-    t.state = 'down', t.failures > 0, t.failures = 0 AND t.last_success_at > %(recently)s
+    t.state = 'down' OR t.paused OR t.phase IN ('read-only', 'retired'),
+    t.failures > 0, t.failures = 0 AND t.last_success_at > %(recently)s
 FROM {_FILES} f JOIN {_REPLICAS} ON file_id = f.id LEFT JOIN {_STATES} t ON t.target = {_REPLICAS}.target
 WHERE f.storage = %(storage)s AND @AMONG_NAMES@
 """
@@ -98,6 +99,7 @@ class Seen(NamedTuple):
     in_time: bool
     """Due, or leased, before the end that was asked for."""
     down: bool
+    """Or nothing is to be sent there, as people want it."""
     suspect: bool
     """The last that was heard of the target is a failure."""
     noted: bool

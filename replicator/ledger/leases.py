@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from replicator.conf import config
 from replicator.errors import DeliveryError, Refused
-from replicator.ledger import batches, database, health, nodes
+from replicator.ledger import batches, database, life, nodes
 from replicator.models import Replica, ReplicaQuerySet
 from replicator.retry import delay_seconds, is_too_old
 
@@ -163,7 +163,7 @@ def _as_claim(lease: Lease, version: UUID | None, doubt: bool, *facts: Any) -> C
 
 def sources(claims: Sequence[Claim]) -> dict[int, list[str]]:
     """Targets that are up and hold what *claims* are to send, by the claims' ids; without those that none has."""
-    usable = config().targets.keys() - health.down_targets()
+    usable = config().targets.keys() - life.unreadable()
     replicas = Replica.objects.using(database.alias())
     holding = replicas.current().filter(file__in={claim.file_id for claim in claims})
     found: dict[tuple[int, UUID], list[str]] = {}

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from replicator.conf import config
-from replicator.ledger import database
+from replicator.ledger import database, life
 from replicator.ledger.statements import OnConflict, Statements
 from replicator.models import MediaFile, Replica
 
@@ -123,7 +123,7 @@ def record_changed(writes: Sequence[Write], targets: Sequence[str]) -> int:
         _upsert_replicas(ids, targets, now)
         noted = len(ids) * len(targets)
         same = {row.pk for row in known.values()}.difference(ids)
-        for target in targets:
+        for target in life.to_record(targets)[0]:
             there = Replica.objects.using(database.alias()).filter(file__in=same, target=target)
             missing = sorted(same.difference(there.values_list("file_id", flat=True)))
             _upsert_replicas(missing, [target], now)
@@ -221,7 +221,13 @@ def _upsert_replicas(
     at_home: Mapping[int, UUID] = MappingProxyType({}),
 ) -> bool:
     """Insert or update rows of Replica: pending, due now; synced at once for the versions of files *at_home*, at the
-    targets that are this node's own media root. Whether something that was sent there keeps one of those pending."""
+    targets that are this node's own media root. Whether something that was sent there keeps one of those pending.
+
+    At a target that drains only what is there already is updated; at one that is retired, nothing.
+    """
+    targets, draining = life.to_record(targets)
+    if draining:
+        _update_replicas(file_ids, draining, now)
     if not file_ids or not targets:
         return False
     connection = database.connection()
@@ -242,6 +248,23 @@ def _upsert_replicas(
         if not at_home:
             return False
         return any(status != Replica.Status.SYNCED and target in conf.home for target, status in cursor.fetchall())
+
+
+def _update_replicas(file_ids: Sequence[int], targets: Sequence[str], now: datetime) -> None:
+    """Make those of the replicas pending, due now, that there are."""
+    rows = Replica.objects.using(database.alias()).filter(file__in=file_ids, target__in=targets)
+    rows.update(
+        node=config().deliverer,
+        status=Replica.Status.PENDING,
+        since=now,
+        due_at=now,
+        attempts=0,
+        provisional=False,
+        error_kind="",
+        error_text="",
+        http_status=None,
+        sent=None,
+    )
 
 
 def _insert_synced(file_ids: Sequence[int], target: str, now: datetime) -> None:

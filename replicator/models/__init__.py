@@ -1,9 +1,19 @@
 """The tables, all of them, since Django looks for them here."""
 
 from replicator.models.copies import CopyChunk, CopyFailure, CopyFile, CopyObject, CopyPart, CopyRun
-from replicator.models.ledger import MediaFile, NodeState, Replica, ReplicaQuerySet, Slot, TargetState
+from replicator.models.ledger import (
+    MediaFile,
+    NodeState,
+    Replica,
+    ReplicaQuerySet,
+    Slot,
+    TargetState,
+    TargetStateQuerySet,
+)
+from replicator.models.operating import AuditFinding, TargetCounter, TargetRun, TargetSample
 
 __all__ = [
+    "AuditFinding",
     "CopyChunk",
     "CopyFailure",
     "CopyFile",
@@ -15,5 +25,9 @@ __all__ = [
     "Replica",
     "ReplicaQuerySet",
     "Slot",
+    "TargetCounter",
+    "TargetRun",
+    "TargetSample",
     "TargetState",
+    "TargetStateQuerySet",
 ]

@@ -112,6 +112,7 @@ class Replica(models.Model):
     http_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
     attempted_at = models.DateTimeField(_("last attempt"), null=True)
     synced_at = models.DateTimeField(_("synced"), null=True)
+    task = models.UUIDField(_("task"), null=True, help_text=_("Celery's id of the task that claimed it last"))
 
     objects = ReplicaQuerySet.as_manager()
 
@@ -131,12 +132,37 @@ class Replica(models.Model):
         return f"{self.file_id} at {self.target}: {self.status}"
 
 
+class TargetStateQuerySet(models.QuerySet["TargetState"]):
+    """Questions about targets that read aloud."""
+
+    def closed(self) -> TargetStateQuerySet:
+        """Nothing is sent to them now: down, or people want it so."""
+        return self.filter(
+            Q(state=TargetState.State.DOWN)
+            | Q(paused=True)
+            | Q(phase__in=(TargetState.Phase.READ_ONLY, TargetState.Phase.RETIRED))
+        )
+
+    def unreadable(self) -> TargetStateQuerySet:
+        """Nothing is asked of them now, neither for browsers nor for repairs."""
+        return self.filter(Q(state=TargetState.State.DOWN) | Q(paused=True) | Q(phase=TargetState.Phase.RETIRED))
+
+
 class TargetState(models.Model):
-    """The health of one target."""
+    """What is known of one target: its health, and what people want of it."""
 
     class State(models.TextChoices):
         UP = "up", _("up")
         DOWN = "down", _("down")
+
+    class Phase(models.TextChoices):
+        """Of its life cycle. See ``docs/operate.md``."""
+
+        JOINING = "joining", _("joining")
+        ACTIVE = "active", _("active")
+        READ_ONLY = "read-only", _("read-only")
+        DRAINING = "draining", _("draining")
+        RETIRED = "retired", _("retired")
 
     target = models.CharField(_("target"), max_length=64, primary_key=True)
     state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.UP)
@@ -145,13 +171,25 @@ class TargetState(models.Model):
     since = models.DateTimeField(_("since"), default=timezone.now)
     last_success_at = models.DateTimeField(_("last success"), null=True)
     last_failure_at = models.DateTimeField(_("last failure"), null=True)
+    # The circuit breaker, of a target that answers probes and yet fails: when one file is tried again.
+    trips = models.PositiveSmallIntegerField(_("trips in a row"), default=0)
+    retry_at = models.DateTimeField(_("tried again"), null=True, help_text=_("empty: its probe decides"))
+    phase = models.CharField(_("phase"), max_length=9, choices=Phase.choices, default=Phase.JOINING)
+    phase_since = models.DateTimeField(_("in this phase since"), default=timezone.now)
+    paused = models.BooleanField(_("paused"), default=False)
+    note = models.TextField(_("note"), blank=True, help_text=_("who changed the phase or paused it, and why"))
+    free_bytes = models.BigIntegerField(_("free space"), null=True, help_text=_("bytes, where known"))
+    total_bytes = models.BigIntegerField(_("space"), null=True, help_text=_("bytes, where known"))
+
+    objects = TargetStateQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("target")
         verbose_name_plural = _("targets")
+        permissions = [("operate_target", "Can pause, drain, retire, backfill and audit targets")]
 
     def __str__(self) -> str:
-        return f"{self.target}: {self.state}"
+        return self.target
 
 
 class Slot(models.Model):

@@ -128,7 +128,7 @@ def _is_name(name: str) -> bool:
 def down_among(targets: Iterable[Target]) -> set[str]:
     """The aliases of those that are marked down."""
     aliases = [target.alias for target in targets]
-    states = TargetState.objects.using(database_alias()).filter(target__in=aliases, state=TargetState.State.DOWN)
+    states = TargetState.objects.using(database_alias()).unreadable().filter(target__in=aliases)
     return set(states.values_list("target", flat=True))
 
 
@@ -142,7 +142,7 @@ def record_of(place: Place) -> Record | None:
         .filter(storage=place.storage.alias, name=place.name)
         .annotate(
             at=FilteredRelation("replicas", condition=Q(replicas__target__in=targets)),
-            down=Exists(TargetState.objects.filter(target=OuterRef("at__target"), state=TargetState.State.DOWN)),
+            down=Exists(TargetState.objects.unreadable().filter(target=OuterRef("at__target"))),
         )
         .values_list(
             *("version", "deleted", "size", "sha256", "content_type", "updated_at"),

@@ -31,7 +31,7 @@ def holders_of_each(alias: str, names: Collection[str]) -> Mapping[str, Sequence
 
 
 def _confirmed(alias: str, **names: Any) -> QuerySet[Replica]:
-    down = TargetState.objects.filter(target=OuterRef("target"), state=TargetState.State.DOWN)
+    down = TargetState.objects.unreadable().filter(target=OuterRef("target"))
     replicas = Replica.objects.using(database_alias())
     return replicas.current().filter(~Exists(down), file__storage=alias, **names)
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from replicator import local
 from replicator.conf import config
-from replicator.ledger import health
+from replicator.ledger import life
 from replicator.ledger.database import alias as database_alias
 from replicator.ledger.holding import hold_unchanged
 from replicator.local import Digest, Identity
@@ -110,9 +110,9 @@ def _held(storage: ReplicatedStorage, names: Sequence[str]) -> list[_Held]:
         file.targets.append(target)
     enough = [file for file in found.values() if len(file.targets) >= storage.min_copies]
     if enough:
-        down = health.down_targets()
+        unreliable = life.unreliable()
         for file in enough:
-            file.targets = [target for target in file.targets if target not in down]
+            file.targets = [target for target in file.targets if target not in unreliable]
     return [file for file in enough if len(file.targets) >= storage.min_copies]
 
 
