@@ -9,6 +9,7 @@ from typing import Protocol
 from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing
 from replicator.ledger import Claim
 from replicator.targets.base import Target, TargetFile
+from replicator.targets.throttle import Throttle
 
 
 class Source(Protocol):
@@ -42,6 +43,8 @@ class Elsewhere:
             raise self._missing(error) from error
 
     def _read(self, size: int) -> bytes:
+        size = self._target.throttle.at_most(size)
+        self._target.throttle.take(size)
         try:
             return self._reader.read(size)
         except Exception:
@@ -65,10 +68,14 @@ class CheckedContent:
     The last chunk is handed out only when all of them are known to be the version's: a target that waits for the
     announced length then never shows bytes that the ledger did not record. An open file stays the same file
     whatever is renamed over its name.
+
+    *throttle*: that of the target which reads it. Servers count only what they wait for themselves: what is waited
+    for here is read in small pieces, so that they never wait for long.
     """
 
-    def __init__(self, file: Source, claim: Claim) -> None:
+    def __init__(self, file: Source, claim: Claim, throttle: Throttle) -> None:
         self.size = claim.size
+        self._throttle = throttle
         self._file = file
         self._claim = claim
         self._restart()
@@ -87,10 +94,13 @@ class CheckedContent:
         return self._file.seek(0)
 
     def read(self, size: int = -1, /) -> bytes:
+        left = self.size - self._at
+        size = self._throttle.at_most(left if size < 0 else min(size, left))
+        self._throttle.take(size)
+        # After the wait: it may have ended meanwhile.
         if not self._claim.live():
             raise LeaseEnded("the lease ended in mid-transfer")
-        left = self.size - self._at
-        data = self._file.read(left if size < 0 else min(size, left))
+        data = self._file.read(size)
         self._sha256.update(data)
         self._at += len(data)
         if left and not data:

@@ -65,7 +65,7 @@ def _put_local(target: Target, file: TargetFile, path: str, claim: Claim) -> Non
     except OSError as error:
         raise LocalMissing(f"the local file can't be read: {error.strerror}") from error
     with local:
-        target.put(file, CheckedContent(local, claim))
+        target.put(file, CheckedContent(local, claim, target.throttle))
 
 
 def _put_otherwise(target: Target, file: TargetFile, path: str, claim: Claim, *, missing: bool) -> bool:
@@ -83,7 +83,7 @@ def _put_otherwise(target: Target, file: TargetFile, path: str, claim: Claim, *,
     for alias in claim.sources:
         try:
             with closing(Elsewhere(get_target(alias), file)) as content:
-                target.put(file, CheckedContent(content, claim))
+                target.put(file, CheckedContent(content, claim, target.throttle))
         except LocalChanged as error:
             reasons.append(str(error) if isinstance(error, LocalMissing) else f"{alias}: {error}")
         else:
@@ -96,7 +96,8 @@ def _is_there(target: Target, file: TargetFile, claim: Claim) -> bool:
     digest = hashlib.sha256()
     try:
         with target.open(file) as reader:
-            while data := reader.read(PIECE):
+            while data := reader.read(target.throttle.at_most(PIECE)):
+                target.throttle.take(len(data))
                 digest.update(data)
     except FileNotFoundError:
         return False

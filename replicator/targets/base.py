@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage
 from django.utils.encoding import filepath_to_uri
 
 from replicator.errors import Refused
+from replicator.targets.throttle import Throttle, share
 
 #: What RFC 3986 has no place for: who needs such a character writes it percent-encoded.
 _NOT_IN_URLS = re.compile(r"[^!#-;=?-\[\]_a-z~]")
@@ -75,7 +76,8 @@ class Content(Protocol):
 
     ``read`` may raise (the bytes are not the version's, the lease ended). Then nothing of this transfer may
     become visible at the target, its connection is dropped, and the exception goes on to the caller. Targets read
-    on until ``read`` returns nothing before they send the last bytes: so it may raise at the very end, too.
+    on until ``read`` returns nothing before they send the last bytes: so it may raise at the very end, too. It may
+    return fewer bytes than asked for before that, and take its time: targets do not count it as the network's.
     """
 
     size: int
@@ -113,9 +115,13 @@ class Target(ABC):
         *,
         concurrency: int | None = None,
         workers: int = 2,
+        bandwidth: float | None = None,
         public_url: str = "",
         node: str = "",
     ) -> None:
+        above_zero(workers=workers, **({} if concurrency is None else {"concurrency": concurrency}))
+        if bandwidth is not None:
+            above_zero(bandwidth=bandwidth)
         self.alias = alias
         #: The node whose media root it is, where each has a disk of its own (``SHARED_MEDIA``); empty: none's.
         self.node = node
@@ -123,6 +129,9 @@ class Target(ABC):
         self.concurrency = concurrency or self.default_concurrency
         #: Worker processes that may be busy with this target at once.
         self.workers = workers
+        #: What content is taken from before it is sent there, and what is read there: this process's part of
+        #: *bandwidth*, bytes per second of all workers together; None: as fast as it goes.
+        self.throttle = Throttle(share(bandwidth, self.concurrency, workers))
         #: What browsers put before a file's path to read it there, without a slash at its end; empty: they can't.
         self.public_url = _public(public_url)
 

@@ -61,8 +61,9 @@ class StorageTarget(Target):
         public_url: str = "",
         concurrency: int | None = None,
         workers: int = 2,
+        bandwidth: float | None = None,
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url)
+        super().__init__(alias, concurrency=concurrency, workers=workers, bandwidth=bandwidth, public_url=public_url)
         if not isinstance(storage, str) or not storage:
             raise ValueError('storage is no alias: write one of STORAGES, as in "s3-backup"')
         if not isinstance(prefix, str) or not isinstance(base_url, str):

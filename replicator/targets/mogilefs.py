@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from replicator.conf import media_url
@@ -92,8 +92,9 @@ class MogileFSTarget(Target):
         min_rate: float = 64 * 1024,
         concurrency: int | None = None,
         workers: int = 2,
+        bandwidth: float | None = None,
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers)
+        super().__init__(alias, concurrency=concurrency, workers=workers, bandwidth=bandwidth)
         if not isinstance(domain, str) or not domain:
             raise ValueError('domain is empty: write the domain that the trackers know, as in "production"')
         if isinstance(trackers, str) or not trackers or not all(isinstance(each, str) for each in trackers):
@@ -123,7 +124,8 @@ class MogileFSTarget(Target):
 
     def put(self, file: TargetFile, content: Content) -> None:
         key = self.key_of(file)
-        body = _Body.of(content)
+        with self.throttle.off() if content.size > SMALL else nullcontext():
+            body = _Body.of(content)
         failed: set[str] = set()
         try:
             self._store(file, key, body, failed, Unavailable("the tracker offers no place"))

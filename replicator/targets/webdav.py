@@ -67,8 +67,11 @@ class WebDAVTarget(Target):
         node: str = "",
         concurrency: int | None = None,
         workers: int = 2,
+        bandwidth: float | None = None,
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url, node=node)
+        super().__init__(
+            alias, concurrency=concurrency, workers=workers, bandwidth=bandwidth, public_url=public_url, node=node
+        )
         self._options = WebDAVOptions(
             alias=alias,
             url=url,
@@ -200,7 +203,8 @@ class WebDAVTarget(Target):
         digest = hashlib.sha256()
         try:
             with self._server.get(path) as reader:
-                while data := reader.read(PIECE):
+                while data := reader.read(self.throttle.at_most(PIECE)):
+                    self.throttle.take(len(data))
                     digest.update(data)
         except FileNotFoundError:
             raise Corrupt(f"{path}: the target took it, and does not have it") from None

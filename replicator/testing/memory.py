@@ -29,10 +29,13 @@ class MemoryTarget(Target):
         lag: float = 0.0,
         concurrency: int | None = None,
         workers: int = 2,
+        bandwidth: float | None = None,
         public_url: str = "",
         node: str = "",
     ) -> None:
-        super().__init__(alias, concurrency=concurrency, workers=workers, public_url=public_url, node=node)
+        super().__init__(
+            alias, concurrency=concurrency, workers=workers, bandwidth=bandwidth, public_url=public_url, node=node
+        )
         #: What it holds: path (prefix and name, without the first slash) → bytes.
         self.files: dict[str, bytes] = {}
         #: What was asked of it, in order: operation, path. Also what failed.
