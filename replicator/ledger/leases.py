@@ -94,6 +94,8 @@ class Outcome:
     sent: bool = True
     """Whether any request that changes the target was started."""
     bytes: int = 0
+    seconds: float = 0.0
+    """That it took to send."""
 
 
 def claim(target: str, limit: int, *, storage: str | None = None) -> Batch:

@@ -71,6 +71,14 @@ class Entry:
     """When it was written there, aware; None: the listing does not say."""
 
 
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The room that a target says it has, in bytes."""
+
+    free: int
+    total: int
+
+
 class Content(Protocol):
     """The bytes to send: read from start to end, perhaps again after ``seek(0)``.
 
@@ -197,6 +205,10 @@ class Target(ABC):
         *disposition*: what the answer's ``Content-Disposition`` is to say, if anything.
         """
         return ""
+
+    def space(self) -> Space | None:
+        """The room that it has, where it can tell; None: it can't. Quick: a few seconds at most."""
+        return None
 
     @abstractmethod
     def probe(self) -> None:
