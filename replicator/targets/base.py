@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,9 @@ from django.core.checks import CheckMessage
 from django.utils.encoding import filepath_to_uri
 
 from replicator.errors import Refused
+from replicator.targets.findings import LARGE, Finding
 from replicator.targets.throttle import Throttle, share
+from replicator.targets.trial import Trial
 
 #: What RFC 3986 has no place for: who needs such a character writes it percent-encoded.
 _NOT_IN_URLS = re.compile(r"[^!#-;=?-\[\]_a-z~]")
@@ -183,7 +186,11 @@ class Target(ABC):
 
         They were not looked at: some may have names that ``safe_name`` refuses, or be another storage's whose prefix
         is longer. Raises if any part of the listing fails or is cut short: what was yielded before is then not the
-        whole. Files that come or go meanwhile may be in it or not. Memory does not grow with the number of files.
+        whole. Files that come or go meanwhile may be in it or not. Memory does not grow with the number of files;
+        who takes them makes no long pauses, for which a server would end the connection.
+
+        Servers list less exactly than they answer: nginx leaves out names that begin with a dot. So what looks
+        missing or wrong is not, before ``stat`` says so too.
         """
         raise NotImplementedError
 
@@ -213,6 +220,18 @@ class Target(ABC):
     @abstractmethod
     def probe(self) -> None:
         """Return if the target is up. Quick: a few seconds at most; leaves nothing behind."""
+
+    def examine(self, prefix: str = "/", *, size: int = LARGE) -> Iterator[Finding]:
+        """Try what delivery relies on below *prefix*; each finding as soon as it is known. Takes seconds.
+
+        Works in a scratch folder of its own, touches nothing else, and removes it in any case: close the iterator if
+        it is not read to its end. Raises ``Unavailable``, which names what is left, only if that fails then.
+        *size*: bytes of the large file.
+        """
+        return Trial(self, partial(TargetFile, "", prefix=prefix), size).findings()
+
+    def remove_folder(self, file: TargetFile) -> None:  # noqa: B027 - not all kinds have folders
+        """Remove the folder of this name, if there are folders, and this one is empty. For scratch folders only."""
 
     def check(self) -> list[CheckMessage]:
         """What ``manage.py check`` can say about the options, without any network."""

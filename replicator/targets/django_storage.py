@@ -118,6 +118,9 @@ class StorageTarget(Target):
         """Return if the storage answers; S3 within 3 seconds."""
         self._place.probe(self._prefix + PROBE)
 
+    def remove_folder(self, file: TargetFile) -> None:
+        self._place.remove_folder(self.name_of(file))
+
     def check(self) -> list[CheckMessage]:
         return list(self._problems())
 

@@ -98,6 +98,9 @@ class Bucket:
         """Equal for what is the same place."""
         return self.requests.address(name)
 
+    def remove_folder(self, name: str) -> None:
+        """There are none."""
+
     def close(self) -> None:
         """Drop kept connections."""
         self.requests.close()

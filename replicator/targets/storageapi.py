@@ -97,6 +97,11 @@ class AnyStorage:
         """Equal for what is the same place."""
         return address_of(self._storage, name, self._alias)
 
+    def remove_folder(self, name: str) -> None:
+        """As well as the storage can: many have none, or leave them."""
+        with suppress(Exception):
+            self._storage.delete(name)
+
     def close(self) -> None:
         """Its connections are the storage's own."""
 

@@ -127,6 +127,10 @@ class Folder:
         """Equal for what is the same place."""
         return address_of(self._storage, name)
 
+    def remove_folder(self, name: str) -> None:
+        with suppress(OSError):
+            self._path(name, "remove").rmdir()
+
     def close(self) -> None:
         """It keeps nothing open."""
 

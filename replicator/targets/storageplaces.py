@@ -34,6 +34,9 @@ class Place(Protocol):
 
     def address(self, name: str) -> str: ...
 
+    def remove_folder(self, name: str) -> None:
+        """If there are folders, and this one is empty."""
+
     def close(self) -> None: ...
 
 
