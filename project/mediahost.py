@@ -25,15 +25,17 @@ from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from cheroot import wsgi
+
+from project.multistatus import multistatus
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CHUNK = 256 * 1024
-METHODS = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL"
+METHODS = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, PROPFIND"
 
 
 class Problem(Exception):
@@ -127,6 +129,15 @@ class MediaHost:
                 # It is closed when it was sent.
                 stack.pop_all()
             return (206 if part else 200), headers, _send(file, start, end)
+
+    def _propfind(self, environ: WSGIEnvironment, path: bytes) -> _Answer:
+        """Always the same three properties, whatever is asked for."""
+        depth = str(environ.get("HTTP_DEPTH", "infinity"))
+        if depth not in ("0", "1"):
+            raise Problem(403)
+        url = quote(path.removeprefix(self.root)) or "/"
+        # Without a length it is sent in chunks: one that does not come to its end is seen to.
+        return 207, [("Content-Type", "application/xml; charset=utf-8")], multistatus(path, url, inside=depth == "1")
 
     def _put(self, environ: WSGIEnvironment, path: bytes) -> _Answer:
         if "HTTP_CONTENT_RANGE" in environ:

@@ -121,7 +121,7 @@ def test_folders(client: http.client.HTTPConnection, embedded: Embedded) -> None
 def test_other_methods_are_named(client: http.client.HTTPConnection) -> None:
     """OPTIONS says which there are; 405 for the rest, the connection stays usable."""
     assert "PUT" in ask(client, "OPTIONS", "/")[1]["allow"]
-    for method in ("POST", "PROPFIND", "MOVE", "PATCH"):
+    for method in ("POST", "PROPPATCH", "MOVE", "PATCH"):
         status, headers, _ = ask(client, method, "/x", b"body")
         assert status == 405
         assert "MKCOL" in headers["allow"]

@@ -6,17 +6,18 @@ import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
 
 from django.core.checks import CheckMessage
 
 from replicator.errors import Corrupt, LocalChanged, TargetError
-from replicator.targets.base import Content, Reader, Stat, Target, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Stat, Target, TargetFile
 from replicator.targets.http import PIECE
 from replicator.targets.httpanswer import Answer
 from replicator.targets.httperrors import failure
+from replicator.targets.webdavlisting import WebDAVListing
 from replicator.targets.webdavoptions import WebDAVOptions
 from replicator.targets.webdavserver import ABSENT, WebDAVServer, expect
 
@@ -90,6 +91,7 @@ class WebDAVTarget(Target):
             headers={} if headers is None else headers,
         )
         self._server = WebDAVServer(self._options)
+        self._listing = WebDAVListing(self._server)
         self._folders: set[str] = set()
 
     def __repr__(self) -> str:
@@ -128,6 +130,13 @@ class WebDAVTarget(Target):
         path = self._server.path_of(file)
         found = self._look(path)
         return None if found.status in ABSENT else Stat(self._size(path, found))
+
+    def can_list(self) -> bool:
+        return self._listing.is_there()
+
+    def entries(self, prefix: str = "/") -> Iterator[Entry]:
+        """As the server lists them: nginx leaves out what begins with a dot, lighttpd tells the size of a link."""
+        return self._listing.entries(prefix)
 
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self._server.get(self._server.path_of(file))

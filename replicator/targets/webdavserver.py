@@ -12,6 +12,7 @@ from replicator.targets.base import Content, Reader, TargetFile, always, safe_na
 from replicator.targets.httpanswer import Answer, HTTPError, NoAnswer
 from replicator.targets.httperrors import failure, silence
 from replicator.targets.httppool import Client
+from replicator.targets.multistatus import ASKED, ASKED_FIELDS
 from replicator.targets.webdavoptions import WebDAVOptions
 
 ABSENT = {404, 410}
@@ -35,15 +36,19 @@ class WebDAVServer:
     def path_of(self, file: TargetFile) -> str:
         """The path of a file's URL, percent-encoded. Raises ``Refused`` for one that must not be sent."""
         name = safe_name(file.name)
-        prefix = self._prefixes.get(file.prefix)
         try:
-            if prefix is None:
-                inner = file.prefix.strip("/")
-                prefix = self.path + (quote(f"/{safe_name(inner)}/") if inner else "/")
-                self._prefixes[file.prefix] = prefix
-            return prefix + quote(name)
+            return self.folder_of(file.prefix) + quote(name)
         except UnicodeEncodeError:
             raise Refused(f"{name!r} is not a name that can be sent: it is not Unicode") from None
+
+    def folder_of(self, prefix: str) -> str:
+        """The path of a storage's folder, percent-encoded, with a slash at its end."""
+        folder = self._prefixes.get(prefix)
+        if folder is None:
+            inner = prefix.strip("/")
+            folder = self.path + (quote(f"/{safe_name(inner)}/") if inner else "/")
+            self._prefixes[prefix] = folder
+        return folder
 
     def send(
         self,
@@ -121,6 +126,21 @@ class WebDAVServer:
                 yield body
         except HTTPError as error:
             raise silence("GET", path, error, changes=False) from None
+
+    @contextmanager
+    def list_folder(self, folder: str) -> Iterator[tuple[Answer, Reader]]:
+        """The answer to the question for a folder and what is directly in it, with its body to be read."""
+        client = self._ready()
+        try:
+            for is_last in (False, True):
+                head = self._head("PROPFIND", folder, b"Depth: 1\r\n" + ASKED_FIELDS)
+                with client.stream(head + ASKED) as (answer, body):
+                    # A challenge may have grown old between two folders.
+                    if answer.status != 401 or is_last or not self._auth.challenged(answer):
+                        yield answer, body
+                        return
+        except HTTPError as error:
+            raise silence("PROPFIND", folder, error, changes=False) from None
 
     def make_folders(self, path: str, file: TargetFile) -> bool:
         """Make the folders that miss between the server's URL and *path*. True if one was made.
