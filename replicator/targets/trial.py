@@ -32,7 +32,11 @@ _BODY = "<?php echo 6 * 7; ?><html><head></head><body><!--#echo var='DATE_GMT' -
 MOMENT = 0.2
 #: Bytes of the file that is cut off half-way.
 CUT = 512 * 1024
-MIB = 1024 * 1024
+MIB, GIB = 1024**2, 1024**3
+#: Files per second that one would miss.
+SLOW = 500
+#: The part of its room below which people should know.
+LITTLE = 0.05
 
 
 class Trial(Scratch):
@@ -73,6 +77,7 @@ class Trial(Scratch):
         yield "long names", self.long_names
         yield "delete", self.delete
         yield "listing", self.listing
+        yield "free space", self.free_space
         yield "speed", self.speed
 
     def advice(self, what: str, error: DeliveryError | None = None) -> str:
@@ -209,7 +214,8 @@ class Trial(Scratch):
             try:
                 self.put("l" * length, b"long")
             except DeliveryError as error:
-                text = f"a name of {length} bytes between two slashes is not taken: {error}".replace("l" * 99, "ll…")
+                reason = str(error).replace("l" * length, "…")
+                text = f"a name of {length} bytes between two slashes is not taken: {reason}"
                 advice = self.advice("long names", error) or "Keep names shorter."
                 yield Finding("long names", "should" if length == LONG[0] else "note", text, advice)
                 return
@@ -237,6 +243,21 @@ class Trial(Scratch):
             text = f"a folder with one file is listed with {len(found)}: {sorted(found)[:3]}"
             yield Finding("listing", "must", text, self.advice("listing"))
 
+    def free_space(self) -> Iterator[Finding]:
+        try:
+            space = self.target.space()
+        except DeliveryError as error:
+            yield Finding("free space", "note", f"it does not say: {error}")
+            return
+        if space is None:
+            yield Finding("free space", "note", "it does not say")
+            return
+        text = f"{space.free / GIB:,.1f} of {space.total / GIB:,.1f} GiB"
+        if space.free < LITTLE * space.total:
+            yield Finding("free space", "should", text, "Make room: a target without any fails every file.")
+        else:
+            yield Finding("free space", "fine", text)
+
     def speed(self) -> Iterator[Finding]:
         seconds: list[float] = []
         for number in range(10):
@@ -245,8 +266,12 @@ class Trial(Scratch):
             seconds.append(time.monotonic() - begun)
         middle = median(seconds)
         at_once = self.target.concurrency * self.target.workers
-        rate = f"{at_once / middle:,.0f} files/s at most, {at_once} at once"
-        yield Finding("speed", "fine", f"a file of 4 KiB takes {middle * 1000:.1f} ms: {rate}")
+        text = f"a file of 4 KiB takes {middle * 1000:.1f} ms"
+        if at_once / middle < SLOW:
+            text += f": {at_once / middle:,.0f} files/s at most with {at_once} at once"
+            yield Finding("speed", "note", text, "A higher concurrency helps over a long line.")
+        else:
+            yield Finding("speed", "fine", text)
 
 
 def _rate(size: int, seconds: float) -> str:

@@ -8,15 +8,18 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Literal
 
 from django.core.checks import CheckMessage
 
 from replicator.errors import Corrupt, LocalChanged, TargetError
 from replicator.targets.base import Content, Entry, Reader, Stat, Target, TargetFile
+from replicator.targets.findings import LARGE, Finding
 from replicator.targets.http import PIECE
 from replicator.targets.httpanswer import Answer
 from replicator.targets.httperrors import failure
+from replicator.targets.webdavexam import WebDAVTrial
 from replicator.targets.webdavlisting import WebDAVListing
 from replicator.targets.webdavoptions import WebDAVOptions
 from replicator.targets.webdavserver import ABSENT, WebDAVServer, expect
@@ -152,6 +155,10 @@ class WebDAVTarget(Target):
         # Not every server knows OPTIONS; that it says so shows that it is up.
         if answer.status in (401, 403) or (answer.status >= 500 and answer.status != 501):
             raise failure("OPTIONS", path, answer)
+
+    def examine(self, prefix: str = "/", *, size: int = LARGE) -> Iterator[Finding]:
+        make_file = partial(TargetFile, "", prefix=prefix)
+        return WebDAVTrial(self, make_file, size, self._options).findings()
 
     def check(self) -> list[CheckMessage]:
         return self._options.check()
