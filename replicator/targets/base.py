@@ -192,7 +192,7 @@ class Target(ABC):
         Servers list less exactly than they answer: nginx leaves out names that begin with a dot. So what looks
         missing or wrong is not, before ``stat`` says so too.
         """
-        raise NotImplementedError
+        raise Refused(f"{self.alias} can't list what it holds")
 
     def public_url_of(self, file: TargetFile) -> str:
         """Where browsers find the file, if it is there; empty if they can't read here. No network.

@@ -16,6 +16,7 @@ from django.utils.encoding import filepath_to_uri
 from replicator.errors import Refused
 from replicator.targets.base import (
     Content,
+    Entry,
     Reader,
     Stat,
     Target,
@@ -100,6 +101,15 @@ class StorageTarget(Target):
 
     def stat(self, file: TargetFile) -> Stat | None:
         return self._place.stat(self.name_of(file))
+
+    def can_list(self) -> bool:
+        return self._place.can_list()
+
+    def entries(self, prefix: str = "/") -> Iterator[Entry]:
+        inside = prefix.removeprefix(self._root)
+        if inside.startswith("/"):
+            raise Refused(f"{prefix} is not below {self._root}: see the target's option base_url")
+        return self._place.entries(self._prefix + inside)
 
     def open(self, file: TargetFile) -> AbstractContextManager[Reader]:
         return self._place.open(self.name_of(file))

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from replicator.errors import Corrupt, DeliveryError
-from replicator.targets.base import Content, Reader, Stat, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Stat, TargetFile
 from replicator.targets.s3conditions import Conditions
+from replicator.targets.s3listing import S3Listing
 from replicator.targets.s3requests import Requests, Times
 from replicator.targets.s3signing import Links
 from replicator.targets.s3upload import Body, checksums_of, md5_of, whole
@@ -35,6 +36,7 @@ class Bucket:
         self.requests = Requests(make_storage, times, connections=connections)
         self._links = Links(make_storage)
         self.conditions = Conditions()
+        self._listing = S3Listing(self.requests)
 
     def put(self, name: str, file: TargetFile, content: Content, *, if_free: bool = False) -> None:
         key = self.requests.key(name)
@@ -86,6 +88,12 @@ class Bucket:
             )
         finally:
             stream.close()
+
+    def can_list(self) -> bool:
+        return self._listing.is_there()
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        return self._listing.entries(folder)
 
     def signed_url(self, name: str, seconds: int, disposition: str) -> str:
         return self._links.make(name, self.requests.key(name), seconds, disposition, self.requests.where)

@@ -11,10 +11,11 @@ from django.core.files import File
 from django.core.files.storage import Storage
 
 from replicator.errors import Corrupt, LocalChanged, Refused, Unavailable
-from replicator.targets.base import Content, Reader, Stat, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Stat, TargetFile
 from replicator.targets.http import CHUNK
 from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageerrors import reader, sorting
+from replicator.targets.storagelisting import files_of, lists
 
 #: Up to this size a content is held in memory, above in a temporary file.
 SPOOL = 1024 * 1024
@@ -83,6 +84,12 @@ class AnyStorage:
             raise FileNotFoundError(name)
         with stream:
             yield reader(stream, what)
+
+    def can_list(self) -> bool:
+        return lists(self._storage)
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        return files_of(self._storage, folder)
 
     def signed_url(self, name: str, seconds: int, disposition: str) -> str:
         """None: what its class does with contents may have to be undone."""

@@ -16,10 +16,11 @@ from django.core.files.storage import FileSystemStorage, storages
 from django.utils._os import safe_makedirs
 
 from replicator.errors import LocalChanged, Refused, Unavailable
-from replicator.targets.base import Content, Reader, Stat, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Stat, TargetFile
 from replicator.targets.http import CHUNK
 from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageerrors import failure, reader, sorting
+from replicator.targets.storagelisting import files_below
 
 #: What a file system without hard links says.
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -104,6 +105,13 @@ class Folder:
             raise FileNotFoundError(name)
         with stream:
             yield reader(stream, what)
+
+    def can_list(self) -> bool:
+        return True
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        what = f"list {folder}"
+        return files_below(str(self._path(folder, what)), what)
 
     def signed_url(self, name: str, seconds: int, disposition: str) -> str:
         """None: a folder has no URL."""

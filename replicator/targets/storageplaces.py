@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from django.core.files.storage import FileSystemStorage, Storage
 
-from replicator.targets.base import Content, Reader, Stat, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Stat, TargetFile
 from replicator.targets.storageapi import AnyStorage
 from replicator.targets.storageentries import saves_its_own_way
 from replicator.targets.storagefolder import Folder
@@ -27,6 +27,11 @@ class Place(Protocol):
     def stat(self, name: str) -> Stat | None: ...
 
     def open(self, name: str) -> AbstractContextManager[Reader]: ...
+
+    def can_list(self) -> bool: ...
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """*folder*: empty, or with a slash at its end."""
 
     def signed_url(self, name: str, seconds: int, disposition: str) -> str: ...
 
