@@ -67,6 +67,11 @@ class Config:
     """How long one ``deliver`` task works before it hands over to the next; below the task time limit."""
     down_after: int = 5
     """Failures in a row, of files or probes, until a target is marked down."""
+    lag_objective: float = 900.0
+    """How soon after its write a file is to be at a target: metrics say for which share that holds, and logs when
+    the oldest one that waits is older."""
+    metrics_token: str = field(default="", repr=False)
+    """What who reads the metrics sends as a bearer token; empty: only staff who are logged in read them."""
     tombstone_age: float = DAY
     """How long the row of a deleted file stays after every target confirmed."""
     orphan_grace: float = 3600.0
@@ -112,6 +117,7 @@ _NUMBERS: dict[str, tuple[type, float]] = {
     "batch_size": (int, 1),
     "run_seconds": (float, 0.1),
     "down_after": (int, 1),
+    "lag_objective": (float, 1.0),
     "tombstone_age": (float, 0.0),
     "orphan_grace": (float, 0.0),
     "announce_timeout": (float, 0.01),
@@ -125,6 +131,9 @@ _STAGING = {"SOURCE": 0, "SOURCES": 0, "CONCURRENCY": 256, "WORKERS": 256}
 
 #: Of characters that may be in a queue's name, and in a list with commas.
 NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+#: What RFC 6750 (section 2.1) lets a bearer token be, and nobody guesses.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 
 #: Of characters that mean themselves in a URL and in nginx's configuration.
 _LOCATION = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
@@ -151,7 +160,8 @@ def problems(raw: object) -> Iterator[Problem]:
     if not isinstance(raw, Mapping):
         yield Problem("REPLICATOR is not a dictionary.", 'Write REPLICATOR = {"TARGETS": {…}}.')
         return
-    known = ["TARGETS", "NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", "STAGING", *(key.upper() for key in _NUMBERS)]
+    texts = ["NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", "METRICS_TOKEN"]
+    known = ["TARGETS", "STAGING", *texts, *(key.upper() for key in _NUMBERS)]
     for key, value in raw.items():
         if key not in known:
             yield Problem(f"REPLICATOR has an unknown key {key!r}.", nearest(str(key), known))
@@ -176,6 +186,14 @@ def problems(raw: object) -> Iterator[Problem]:
                 yield Problem(
                     f'REPLICATOR["X_ACCEL_REDIRECT"] is {value!r}.',
                     'Write the path of the location in nginx\'s configuration: "/replicator-mogilefs/".',
+                )
+        elif key == "METRICS_TOKEN":
+            if not isinstance(value, str) or (value and not _TOKEN.fullmatch(value)):
+                # The value stays out: it is a secret.
+                yield Problem(
+                    'REPLICATOR["METRICS_TOKEN"] is no token that can be sent.',
+                    "Write at least 16 letters, digits and -._~+/=: make one with "
+                    'python -c "import secrets; print(secrets.token_urlsafe(32))".',
                 )
         else:
             kind, least = _NUMBERS[key.lower()]

@@ -23,7 +23,7 @@ from replicator.delivery.send import send
 from replicator.delivery.threads import Threads
 from replicator.delivery.wanted import HEDGE, Wanted, choose, short
 from replicator.errors import LeaseEnded, Unavailable
-from replicator.ledger import Claim, Outcome, health
+from replicator.ledger import Claim, Outcome, counters, health
 from replicator.targets import get_target
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class _Call:
                 left = self.end - time.monotonic()
                 if not self.open or left <= 0:
                     self.held.release(at_once=True)
+                    counters.flush()
                     return self.given_up + self.open
                 came = self._collect(min(pause, left, *self._until_hedges()))
                 pause = _SOON if came else min(pause * 1.5, _LATER, renew)
@@ -154,6 +155,7 @@ class _Call:
         with _bad_moments():
             if outcomes or self.unsettled:
                 self.unsettled = self.held.settle(self.unsettled + outcomes)
+                counters.count(outcomes)
                 self._note_health(outcomes)
             self.held.release()
             self.held.renew()
@@ -199,10 +201,12 @@ class _Call:
             # A database that stays away, and leases that end: then others take over.
             while (self.in_hand or self.unsettled) and self.held.lasts():
                 self._collect(pause)
+                counters.flush(at_once=False)
                 # A host that hangs does so for long: no connection is kept for that.
                 connections.close_all()
                 pause = min(HEDGE, renew) if self.unsettled else renew
             self.held.release(at_once=True)
+            counters.flush()
         finally:
             for claim in self.hanging:
                 _count(claim.target, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import closing
@@ -29,6 +30,7 @@ def send(target: Target, claim: Claim) -> Outcome:
     """Make *target* hold what *claim* says; what became of it. Never raises."""
     if not claim.live():
         return Outcome(claim, LeaseEnded("the lease ended before its turn came"), sent=False)
+    start = time.monotonic()
     try:
         storage = _storage(claim)
         file = _target_file(storage, claim)
@@ -37,14 +39,18 @@ def send(target: Target, claim: Claim) -> Outcome:
         elif not (target.has_classes and claim.confirmed and target.reclass(file)):
             _put(target, file, storage, claim)
     except DeliveryError as error:
-        return Outcome(claim, error)
+        log.info("delivery failed", extra={**claim.facts, "error": error.kind, "reason": str(error)})
+        return Outcome(claim, error, seconds=time.monotonic() - start)
     except Exception as error:  # one target's defect must not end the run for the other files
         # The message stays out: it may hold a URL with a password. Where it happened is enough to find it.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
-        log.error("target raised what it should not", extra={"target": target.alias, "where": where})  # noqa: TRY400
-        return Outcome(claim, Unexpected(f"a defect in the target's code: {where}"))
-    return Outcome(claim, bytes=0 if claim.deleted else claim.size)
+        log.error("target raised what it should not", extra={**claim.facts, "where": where})  # noqa: TRY400
+        seconds = time.monotonic() - start
+        return Outcome(claim, Unexpected(f"a defect in the target's code: {where}"), seconds=seconds)
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("deleted" if claim.deleted else "delivered", extra=claim.facts)
+    return Outcome(claim, bytes=0 if claim.deleted else claim.size, seconds=time.monotonic() - start)
 
 
 def _put(target: Target, file: TargetFile, storage: Storage, claim: Claim) -> None:

@@ -17,7 +17,7 @@ from replicator.delivery.held import Held, note_trouble
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
 from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Unavailable
-from replicator.ledger import Claim, Lease, Outcome, health, life, nodes
+from replicator.ledger import Claim, Lease, Outcome, counters, health, life, nodes
 from replicator.targets.base import Target
 
 log = logging.getLogger(__name__)
@@ -105,8 +105,10 @@ class Turn:
                 self._settle()
                 self.held.release()
                 self._renew()
+                counters.flush(at_once=False)
             self._settle_the_rest()
             self.held.release(at_once=True)
+            counters.flush()
         finally:
             self.held.drop()  # what still waits in the queue
             for _ in self.threads:
@@ -207,6 +209,7 @@ class Turn:
         if (self.done or self.unsettled) and (enough or waited):
             fresh, self.done = self.done, []
             self.unsettled = self.held.settle(self.unsettled + fresh)
+            counters.count(fresh)
             self._note_health(fresh)
             self.done_since = time.monotonic()
 

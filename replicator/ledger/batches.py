@@ -32,7 +32,8 @@ UPDATE {_REPLICAS} SET
     doubt = doubt OR lease IS NOT NULL,
     provisional = provisional AND lease IS NULL,
     attempts = attempts + CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
-    attempted_at = %(now)s
+    attempted_at = %(now)s,
+    task = %(task)s
 WHERE @AMONG_IDS@ AND status = 'pending' AND due_at <= %(now)s
     AND (lease IS NULL OR lease_until <= %(now)s)
 """
@@ -106,9 +107,9 @@ class Seen(NamedTuple):
     """The target's health needs no other word of a success."""
 
 
-def take(ids: list[int], *, token: UUID, now: datetime, until: datetime) -> None:
-    """Put a lease on those of *ids* that are still due, and note the version to send."""
-    with _executed(_TAKE, {"ids": ids, "token": token, "now": now, "until": until}):
+def take(ids: list[int], *, token: UUID, now: datetime, until: datetime, task: UUID | None) -> None:
+    """Put a lease on those of *ids* that are still due, and note the version to send, and who claimed them."""
+    with _executed(_TAKE, {"ids": ids, "token": token, "now": now, "until": until, "task": task}):
         pass
 
 

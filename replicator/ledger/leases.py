@@ -6,6 +6,7 @@ first. A replica's ``doubt`` and ``provisional`` are its "", "doubtful" (doubt) 
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from celery import current_task
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -24,6 +26,7 @@ from replicator.ledger import batches, database, life, nodes
 from replicator.models import Replica, ReplicaQuerySet
 from replicator.retry import delay_seconds, is_too_old
 
+log = logging.getLogger(__name__)
 Status = Replica.Status
 
 #: A worker thinks its lease over a little before the database does.
@@ -40,10 +43,12 @@ class Lease:
     """By this process's monotonic clock."""
     lost: set[int] = field(default_factory=set)
     """Ids of replicas that were not renewed."""
+    task: UUID | None = None
+    """Celery's id of the task that claimed them; None: it was no task."""
 
     @classmethod
     def start(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Lease:
-        return cls(uuid4(), seconds, clock() + seconds * _MARGIN)
+        return cls(uuid4(), seconds, clock() + seconds * _MARGIN, task=_task())
 
     def live(self, replica_id: int) -> bool:
         """Whether a request for this replica may still be started, or go on."""
@@ -77,6 +82,20 @@ class Claim:
 
     def live(self) -> bool:
         return self.lease.live(self.id)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a log line says of it."""
+        facts: dict[str, object] = {"target": self.target, "file": self.file_id, "version": str(self.version)}
+        return {**facts, "task": str(self.lease.task)} if self.lease.task else facts
+
+
+def _task() -> UUID | None:
+    """The id of the Celery task that this thread works at. A project's own tasks may have ids that are no UUIDs."""
+    try:
+        return UUID(current_task.request.id) if current_task else None
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +148,7 @@ def _claim(chosen: Sequence[ReplicaQuerySet], limit: int) -> Batch:
         if not ids:
             return Batch(lease, [])
         until = now + timedelta(seconds=conf.lease_seconds)
-        batches.take(ids, token=lease.token, now=now, until=until)
+        batches.take(ids, token=lease.token, now=now, until=until, task=lease.task)
         # A file whose version is not the one just noted has a writer between; that writer's commit wakes us again.
         taken = rows.filter(batches.among(ids), lease=lease.token, file__version=F("sent")).order_by("due_at")
         claims = [
@@ -236,6 +255,8 @@ def _settle_failure(outcome: Outcome, error: DeliveryError) -> None:
     row.filter(mine, sent=None).update(**_unanswered(error), lease=None, lease_until=None)
     age = (now - claim.since).total_seconds()
     gave_up = isinstance(error, Refused) or is_too_old(age, max_age=conf.retry_max_age)
+    if gave_up:
+        log.warning("file given up at target", extra={**claim.facts, "error": error.kind, "reason": str(error)})
     delay = delay_seconds(
         claim.attempts + 1,
         base=conf.retry_base,
