@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
 BENCH := $(VENV)/.installed-bench
+# How many "auto" is, and what comes first, says tests/conftest.py.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test test-django42 lint bench clean
@@ -24,9 +26,11 @@ run: $(BASE) $(if $(filter-out 0,$(S3)),$(TEST)) ## Start the site: broker, thre
 demo: $(BASE) $(if $(filter-out 0,$(STAGING)),$(TEST)) ## Save a folder while things go wrong, then ask every host (FILES=a-folder LIMIT=seconds; STAGING=1: copy a live S3 instead)
 	@$(BIN)/python -m project.demo $(if $(filter-out 0,$(STAGING)),--staging) $(if $(LIMIT),--limit "$(LIMIT)") $(if $(FILES),"$(FILES)")
 
-test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest)
-	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m tests.on_postgresql
+test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest; -n 0: in one process)
+	@status=0; \
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS) || status=1; \
+	$(BIN)/python -m tests.on_postgresql $(PARALLEL) $(ARGS) || status=1; \
+	exit $$status
 
 test-django42: ## Run the tests of the storage and the ledger on Django 4.2, in .venv-django42
 	@test -x $(VENV)-django42/bin/python || $(PYTHON) -m venv $(VENV)-django42

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -20,18 +22,39 @@ import pytest
 RUNNING_AS_ROOT = os.geteuid() == 0
 
 
-#: Of its own: tests may seed the other one.
-_chance = random.SystemRandom()
+#: Below the ports that the kernel gives to outgoing connections, one of which could take it before a server does.
+PORTS = range(20_000, 32_000)
+#: Ports of one process: more than its tests hold at a time, so that none is given out again while its server is down.
+BLOCK = 300
+_ports: Iterator[int] | None = None
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago; below those that the kernel gives to outgoing connections, one of
-    which could take it before a server does."""
-    while True:
-        port = _chance.randrange(20_000, 32_000)
+    """A port that nobody listened on a moment ago, and that no other process of tests gives to a server."""
+    global _ports
+    _ports = _ports or itertools.cycle(_block())
+    for port in _ports:
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("a cycle has no end")
+
+
+def _block() -> range:
+    """Ports for this process alone: the first stays bound as long as it runs, which tells the others."""
+    firsts = list(PORTS[::BLOCK])
+    # Of its own: tests may seed the other one. Not the block that was let go last: its connections may linger.
+    random.SystemRandom().shuffle(firsts)
+    for first in firsts:
+        sock = socket.socket()
+        try:
+            sock.bind(("127.0.0.1", first))
+        except OSError:
+            sock.close()
+        else:
+            sock.detach()
+            return range(first + 1, first + BLOCK)
+    raise RuntimeError(f"no block of {BLOCK} ports from {PORTS.start} to {PORTS.stop} is free")
 
 
 def need(package: str, *candidates: str) -> str:
