@@ -293,6 +293,9 @@ if env.str("REPLICATOR_NODE", default=""):
 # REPLICATOR_SHARED_MEDIA: 0 if each node has a disk of its own; its workers then deliver what arrived there.
 if not env.flag("REPLICATOR_SHARED_MEDIA", default=True):
     REPLICATOR["SHARED_MEDIA"] = False
+# METRICS_TOKEN: what Prometheus sends to read /metrics; unset: only staff who are logged in read it.
+if env.str("METRICS_TOKEN", default=""):
+    REPLICATOR["METRICS_TOKEN"] = env.str("METRICS_TOKEN")
 # REPLICATOR_<KEY>: any number of REPLICATOR; times are seconds. replicator/conf.py says what each means.
 for _key, _kind in {
     "LEASE_SECONDS": float,
@@ -303,6 +306,7 @@ for _key, _kind in {
     "BATCH_SIZE": int,
     "RUN_SECONDS": float,
     "DOWN_AFTER": int,
+    "LAG_OBJECTIVE": float,
     "TOMBSTONE_AGE": float,
     "ORPHAN_GRACE": float,
     "ANNOUNCE_TIMEOUT": float,
@@ -325,11 +329,18 @@ FLOWER_URL: str = env.str("FLOWER_URL", default="")
 
 # LOG_LEVEL: of the replicator's and the project's logs.
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO").upper()
+# LOG_FORMAT: facts, for people, or json: one object in each line, for what collects logs.
+LOG_FORMAT: str = env.str("LOG_FORMAT", default="facts").lower()
+if LOG_FORMAT not in ("facts", "json"):
+    raise ImproperlyConfigured(f"LOG_FORMAT={LOG_FORMAT} is no format: write LOG_FORMAT=facts or LOG_FORMAT=json.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"facts": {"()": "project.logs.FactsFormatter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "facts"}},
+    "formatters": {
+        "facts": {"()": "project.logs.FactsFormatter"},
+        "json": {"()": "project.logs.JSONFormatter"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         **{name: {"level": LOG_LEVEL} for name in ("replicator", "project", "celery")},
