@@ -26,6 +26,8 @@ run: $(BASE) $(if $(filter-out 0,$(S3)),$(TEST)) ## Start the site: broker, thre
 demo: $(BASE) $(if $(filter-out 0,$(STAGING)),$(TEST)) ## Save a folder while things go wrong, then ask every host (FILES=a-folder LIMIT=seconds; STAGING=1: copy a live S3 instead)
 	@$(BIN)/python -m project.demo $(if $(filter-out 0,$(STAGING)),--staging) $(if $(LIMIT),--limit "$(LIMIT)") $(if $(FILES),"$(FILES)")
 
+# Kept bytecode: tests start hundreds of processes, and each would compile everything.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest; -n 0: in one process)
 	@status=0; \
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS) || status=1; \
