@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,13 +20,24 @@ def multistatus(path: bytes, url_path: str, *, inside: bool) -> Iterator[bytes]:
     *url_path*: of the same, percent-encoded. Raises ``OSError`` before anything is told; later, the end is missing.
     """
     info = os.stat(path)  # noqa: PTH116 - Path has no bytes
-    entries = os.scandir(path) if inside and stat.S_ISDIR(info.st_mode) else None
-    return _joined(_told(url_path.rstrip("/"), info, entries))
+    is_folder = stat.S_ISDIR(info.st_mode)
+    entries = os.scandir(path) if inside and is_folder else None
+    room = _room(path) if is_folder and not inside else ""
+    return _joined(_told(url_path.rstrip("/"), info, room, entries))
 
 
-def _told(url: str, info: os.stat_result, entries: Entries | None) -> Iterator[bytes]:
+def _room(path: bytes) -> str:
+    """RFC 4331."""
+    disk = shutil.disk_usage(path)
+    return (
+        f"<D:quota-available-bytes>{disk.free}</D:quota-available-bytes>"
+        f"<D:quota-used-bytes>{disk.used}</D:quota-used-bytes>"
+    )
+
+
+def _told(url: str, info: os.stat_result, room: str, entries: Entries | None) -> Iterator[bytes]:
     yield b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
-    yield _response(url, info)
+    yield _response(url, info, room)
     with entries or nullcontext(()) as inside:
         for entry in inside:
             try:
@@ -42,13 +54,13 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield several
 
 
-def _response(url: str, info: os.stat_result) -> bytes:
+def _response(url: str, info: os.stat_result, room: str = "") -> bytes:
     kind, size = "", f"<D:getcontentlength>{info.st_size}</D:getcontentlength>"
     if stat.S_ISDIR(info.st_mode):
         url, kind, size = f"{url}/", "<D:collection/>", ""
     modified = formatdate(info.st_mtime, usegmt=True)
     return (
         f"<D:response><D:href>{url}</D:href><D:propstat><D:prop><D:resourcetype>{kind}</D:resourcetype>{size}"
-        f"<D:getlastmodified>{modified}</D:getlastmodified></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
+        f"<D:getlastmodified>{modified}</D:getlastmodified>{room}</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
         "</D:response>\n"
     ).encode()

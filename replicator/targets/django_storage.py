@@ -18,6 +18,7 @@ from replicator.targets.base import (
     Content,
     Entry,
     Reader,
+    Space,
     Stat,
     Target,
     TargetFile,
@@ -123,6 +124,10 @@ class StorageTarget(Target):
     def signed_url(self, file: TargetFile, seconds: int, *, disposition: str = "") -> str:
         """Of S3 only."""
         return self._place.signed_url(self.name_of(file), seconds, disposition)
+
+    def space(self) -> Space | None:
+        """Of a folder's file system."""
+        return self._place.space() if isinstance(self._place, Folder) else None
 
     def probe(self) -> None:
         """Return if the storage answers; S3 within 3 seconds."""

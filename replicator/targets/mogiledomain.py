@@ -93,14 +93,21 @@ class Domain:
         except TrackerError as error:
             if error.code != "unknown_key":
                 raise self.failure("file_info", error) from None
+        if all(device.get("observed_state") != "writeable" for device in self.devices()):
+            raise Unavailable("no storage node can be written to")
+
+    def devices(self) -> list[dict[str, str]]:
+        """What the trackers say of each of its disks that is in use: status, observed_state, mb_free, mb_total…"""
         try:
-            devices = self.ask("get_devices", {}, within=PROBE_SECONDS)
+            answer = self.ask("get_devices", {}, within=PROBE_SECONDS)
         except TrackerError as error:
             raise self.failure("get_devices", error) from None
-        numbers = range(1, int(devices.get("devices", "0")) + 1)
-        states = ((devices.get(f"dev{n}_status"), devices.get(f"dev{n}_observed_state")) for n in numbers)
-        if ("alive", "writeable") not in states:
-            raise Unavailable("no storage node can be written to")
+        devices: dict[str, dict[str, str]] = {}
+        for name, value in answer.items():
+            number, _, field = name.partition("_")
+            if field:
+                devices.setdefault(number, {})[field] = value
+        return [device for device in devices.values() if device.get("status") == "alive"]
 
     def failure(self, command: str, error: TrackerError, mogile_class: str = "") -> TargetError:
         """What a tracker's error means for delivery."""

@@ -14,6 +14,7 @@ from replicator.targets.base import (
     Content,
     Entry,
     Reader,
+    Space,
     Stat,
     Target,
     TargetFile,
@@ -154,6 +155,14 @@ class MogileFSTarget(Target):
 
     def classes(self) -> list[str]:
         return self.domain.classes()
+
+    def space(self) -> Space | None:
+        """Of all disks in use. Each copy of a file takes its part of it."""
+        sizes = [(device.get("mb_free", ""), device.get("mb_total", "")) for device in self.domain.devices()]
+        known = [(int(free), int(total)) for free, total in sizes if free.isdecimal() and total.isdecimal()]
+        if not known:
+            return None
+        return Space(sum(free for free, _ in known) << 20, sum(total for _, total in known) << 20)
 
     def delete(self, file: TargetFile) -> None:
         key = self.key_of(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from django.core.files.storage import FileSystemStorage, storages
 from django.utils._os import safe_makedirs
 
 from replicator.errors import LocalChanged, Refused, Unavailable
-from replicator.targets.base import Content, Entry, Reader, Stat, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Space, Stat, TargetFile
 from replicator.targets.http import CHUNK
 from replicator.targets.storageaddresses import address_of
 from replicator.targets.storageerrors import failure, reader, sorting
@@ -117,16 +118,26 @@ class Folder:
         """None: a folder has no URL."""
         return ""
 
+    def space(self) -> Space:
+        with sorting("ask for space at"):
+            found = shutil.disk_usage(self._there())
+        return Space(found.free, found.total)
+
     def probe(self, name: str) -> None:
         """*name* is not used: that the folder can be written to is seen without a file."""
         with sorting("probe"):
-            folder = Path(self._storage.location)
-            while not folder.exists():
-                folder = folder.parent
+            folder = self._there()
             if not folder.is_dir():
                 raise Unavailable(f"{folder} is not a folder")
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise Unavailable(f"{folder} cannot be written to")
+
+    def _there(self) -> Path:
+        """The folder, or where it will be."""
+        folder = Path(self._storage.location)
+        while not folder.exists():
+            folder = folder.parent
+        return folder
 
     def folder_of(self, name: str) -> str:
         return str(self._path(name, "find").parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Literal
 from django.core.checks import CheckMessage
 
 from replicator.errors import Corrupt, LocalChanged, TargetError
-from replicator.targets.base import Content, Entry, Reader, Stat, Target, TargetFile
+from replicator.targets.base import Content, Entry, Reader, Space, Stat, Target, TargetFile
 from replicator.targets.findings import LARGE, Finding
 from replicator.targets.http import PIECE
 from replicator.targets.httpanswer import Answer
@@ -28,6 +29,11 @@ from replicator.targets.webdavserver import ABSENT, WebDAVServer, expect
 SMALL = 64 * 1024
 #: Seconds after which a target that told a wrong size is asked again.
 STALE_SECONDS = 1.1
+_QUOTA = (
+    b'<?xml version="1.0" encoding="utf-8"?>'
+    b'<propfind xmlns="DAV:"><prop><quota-available-bytes/><quota-used-bytes/></prop></propfind>'
+)
+_QUOTA_SAID = re.compile(rb"<(?:[\w.-]+:)?quota-(available|used)-bytes[^<>]*>\s*([0-9]{1,18})\s*</")
 #: Folders remembered as existing, at most.
 MAX_FOLDERS = 10_000
 #: Statuses of a PUT whose folder is missing: 409 (RFC 4918, section 9.7.1); 500 from nginx without
@@ -147,6 +153,18 @@ class WebDAVTarget(Target):
     def addresses(self, file: TargetFile) -> set[str]:
         client = self._options.client()
         return {client.origin.place(self._server.path_of(file))} if client else set()
+
+    def space(self) -> Space | None:
+        """What the server says by RFC 4331: few do."""
+        fields = b"Depth: 0\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n" % len(_QUOTA)
+        answer = self._server.send(
+            "PROPFIND", f"{self._server.path}/", changes=False, extra=fields, body=_QUOTA, quick=True
+        )
+        said = dict(_QUOTA_SAID.findall(answer.body)) if answer.status == 207 else {}
+        if not said.keys() >= {b"available", b"used"}:
+            return None
+        free = int(said[b"available"])
+        return Space(free, free + int(said[b"used"]))
 
     def probe(self) -> None:
         """Return if it answers, within 3 seconds, and lets us in."""

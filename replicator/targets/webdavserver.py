@@ -57,10 +57,11 @@ class WebDAVServer:
         *,
         changes: bool = True,
         extra: bytes = b"",
+        body: bytes = b"",
         quick: bool = False,
         may_send: Callable[[], None] = always,
     ) -> Answer:
-        """The answer to one request without a body.
+        """The answer to one request with a short *body*, which *extra* header lines describe, or none.
 
         *changes*: whether it could take effect later, if no answer came. *quick*: wait 3 seconds at most.
         *may_send*: called before it goes out, each time.
@@ -68,10 +69,10 @@ class WebDAVServer:
         client = self._prober if quick and self._prober else self._ready()
         try:
             may_send()
-            answer = client.request(self._head(method, path, extra), method)
+            answer = client.request(self._head(method, path, extra) + body, method)
             if answer.status == 401 and self._auth.challenged(answer):
                 may_send()
-                answer = client.request(self._head(method, path, extra), method)
+                answer = client.request(self._head(method, path, extra) + body, method)
         except HTTPError as error:
             raise silence(method, path, error, changes=changes) from None
         return answer
