@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 #: The most that is read back at once.
 _MOST_READ = 1024 * 1024
-#: Reasons that are shown of those why something could not be removed.
-_MOST_REASONS = 3
 #: Failures after which a target is taken for dead. One may be of a name that the server can't bear.
 _MOST_FAILURES = 2
 
@@ -75,12 +73,12 @@ class Scratch:
                 failures += isinstance(error, Unavailable)
             if failures > _MOST_FAILURES:
                 # The others would take as long to fail.
-                return f"{self.place} could not be removed, with {len(self.used)} files: {reasons[-1]}"
+                return f"{self.place} could not be removed, with up to {len(self.used)} files: {reasons[-1]}"
         try:
             reasons = self.remove_folders(reasons)
         except DeliveryError as error:
             reasons.append(str(error))
-        return f"{self.place} could not be removed: {'; '.join(reasons[:_MOST_REASONS])}" if reasons else ""
+        return f"{self.place} could not be removed, with what is in it: {reasons[0]}" if reasons else ""
 
     def remove_folders(self, reasons: list[str]) -> list[str]:
         """Remove the folders, empty by now; what is left. *reasons*: why files could not be removed."""

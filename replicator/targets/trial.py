@@ -43,7 +43,7 @@ class Trial(Scratch):
     """One examination. *size*: bytes of the large file."""
 
     #: What nothing else can be tried without.
-    essential = frozenset({"answers", "write"})
+    essential = frozenset({"answers", "write", "delete"})
 
     def __init__(self, target: Target, make_file: MakeFile, size: int) -> None:
         super().__init__(target, make_file)
@@ -68,6 +68,7 @@ class Trial(Scratch):
         """What to try, in this order."""
         yield "answers", self.answers
         yield "write", self.write
+        yield "delete", self.delete
         yield "overwrite", self.overwrite
         yield "empty file", self.empty
         yield "new folders", self.folders
@@ -75,7 +76,6 @@ class Trial(Scratch):
         yield "large file", self.large
         yield "odd names", self.odd_names
         yield "long names", self.long_names
-        yield "delete", self.delete
         yield "listing", self.listing
         yield "free space", self.free_space
         yield "speed", self.speed
@@ -222,9 +222,10 @@ class Trial(Scratch):
         yield Finding("long names", "fine", f"{LONG[-1]} bytes between two slashes, the most that file systems take")
 
     def delete(self) -> Iterator[Finding]:
-        file = self.file("file.bin")
+        file = self.file("deleted.bin")
+        self.put("deleted.bin", b"to be deleted")
         self.target.delete(file)
-        if self.target.stat(file) is not None or self.held("file.bin") is not None:
+        if self.target.stat(file) is not None or self.held("deleted.bin") is not None:
             yield Finding("delete", "must", "a deleted file can still be read", self.advice("delete"))
             return
         self.target.delete(file)
