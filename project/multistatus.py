@@ -61,6 +61,6 @@ def _response(url: str, info: os.stat_result, room: str = "") -> bytes:
     modified = formatdate(info.st_mtime, usegmt=True)
     return (
         f"<D:response><D:href>{url}</D:href><D:propstat><D:prop><D:resourcetype>{kind}</D:resourcetype>{size}"
-        f"<D:getlastmodified>{modified}</D:getlastmodified>{room}</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
-        "</D:response>\n"
+        f"<D:getlastmodified>{modified}</D:getlastmodified>{room}</D:prop>"
+        "<D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>\n"
     ).encode()
