@@ -84,6 +84,6 @@ def advice_for(what: str, kind: str) -> str:
     known = _ADVICE.get(what, {})
     if kind in known:
         return known[kind]
-    if kind or "" in known:
+    if kind:
         return known.get("", "")
-    return " ".join(f"{name}: {text}" for name, text in known.items())
+    return " ".join(f"{name}: {text}" if name else text for name, text in known.items())

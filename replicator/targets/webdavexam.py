@@ -52,12 +52,12 @@ class WebDAVTrial(Trial):
 
     def advice(self, what: str, error: DeliveryError | None = None) -> str:
         status = error.status if error else None
-        if what in ("write", "delete"):
+        if what in self.essential:
             if "to MOVE" in str(error):
                 what = "move"
-            elif status in (404, 409, 500):
+            elif status in (409, 500):
                 what = "no folders"
-            elif status in (403, 405, 501):
+            elif status in (403, 404, 405, 501):
                 what = "write"
             else:
                 return ""  # the error itself says what to do

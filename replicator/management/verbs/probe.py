@@ -90,7 +90,7 @@ The exit code is 1 if one does not answer, is not what it is said to be, or must
             answers.append(answer)
             for line in (answer.text, *answer.mistakes):
                 show(f"{target}: {line}")
-            if is_full and answer.answers:
+            if is_full:
                 prefix = _prefix(target, options["storage"])
                 _examine(answer, prefix, options["size"] or LARGE, show)
         if options["json"]:
