@@ -306,6 +306,7 @@ for _key, _kind in {
     "BATCH_SIZE": int,
     "RUN_SECONDS": float,
     "DOWN_AFTER": int,
+    "SLOW_AFTER": float,
     "LAG_OBJECTIVE": float,
     "TOMBSTONE_AGE": float,
     "ORPHAN_GRACE": float,

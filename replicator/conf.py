@@ -67,6 +67,9 @@ class Config:
     """How long one ``deliver`` task works before it hands over to the next; below the task time limit."""
     down_after: int = 5
     """Failures in a row, of files or probes, until a target is marked down."""
+    slow_after: float = 10.0
+    """Seconds beyond what its size explains after which a delivery is called slow; so many in a row as are failures
+    enough close the target to all but trials. 0: never."""
     lag_objective: float = 900.0
     """How soon after its write a file is to be at a target: metrics say for which share that holds, and logs when
     the oldest one that waits is older."""
@@ -117,6 +120,7 @@ _NUMBERS: dict[str, tuple[type, float]] = {
     "batch_size": (int, 1),
     "run_seconds": (float, 0.1),
     "down_after": (int, 1),
+    "slow_after": (float, 0.0),
     "lag_objective": (float, 1.0),
     "tombstone_age": (float, 0.0),
     "orphan_grace": (float, 0.0),

@@ -26,3 +26,14 @@ def delay_seconds(attempt: int, *, base: float, cap: float, jitter: float, retry
 def is_too_old(age: float, *, max_age: float) -> bool:
     """Whether a replica whose write is *age* seconds old has been tried for long enough."""
     return age >= max_age
+
+
+def probe_interval(down_for: float) -> float:
+    """Seconds between two probes of a target that has been down for *down_for* seconds.
+
+    A sixtieth of that, up to a minute: a host that is back gets its files about as soon.
+
+    >>> probe_interval(60), probe_interval(600), probe_interval(86400)
+    (1.0, 10.0, 60.0)
+    """
+    return min(60.0, down_for / 60)

@@ -48,6 +48,8 @@ def sweep() -> list[str]:
 
 def _sweep() -> list[str]:
     up = sorted(config().targets.keys() - life.closed_now())
+    # Also where nothing is due: then there is nothing that its breaker would have to keep from it.
+    wake.wake(sorted(config().targets.keys() & health.trials_due()), "")
     if not config().deliverer:
         nodes.share()
         due = ledger.due_targets(up)
@@ -69,7 +71,8 @@ def check_in() -> None:
 @shared_task(name="replicator.probe", ignore_result=True)
 def probe() -> dict[str, bool]:
     """Try the targets that are down or have just failed, and those that links lead to; whether each answers."""
-    return delivery.probe(*sorted((health.suspects() | linked_targets()) & config().targets.keys()))
+    wanted = health.to_probe() | (linked_targets() - health.suspects() - life.unreadable())
+    return delivery.probe(*sorted(wanted & config().targets.keys()))
 
 
 @shared_task(name="replicator.prune", ignore_result=True)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from replicator import ledger, wake
 from replicator.conf import config
 from replicator.errors import DeliveryError
-from replicator.ledger import health
+from replicator.ledger import health, life
 from replicator.targets import get_target
 
 
@@ -28,7 +28,7 @@ def probe(*aliases: str) -> dict[str, bool]:
 
     One that was down is then up, its backlog due and drained at once. Failed probes count as failed files do: after
     ``DOWN_AFTER`` of them in a row it is down, however few files there are to fail. Only a file that arrives ends
-    the row: a host may answer probes, and hang on every PUT.
+    the row: a host may answer probes, and hang on every PUT. So a probe closes no breaker that files have opened.
     """
     if not aliases:
         return {}
@@ -38,7 +38,8 @@ def probe(*aliases: str) -> dict[str, bool]:
         if reason:
             if health.note_failures(alias, 1, reason) >= config().down_after:
                 health.mark_down(alias, reason)
-        elif health.mark_up(alias):
+        elif health.mark_up(alias, by_probe=True):
+            life.forget()
             ledger.hasten(alias)
             wake.wake([alias])
     return {alias: not reason for alias, reason in reasons.items()}

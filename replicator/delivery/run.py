@@ -37,7 +37,10 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
         show_life()
     empty = 0
     while True:
-        if why := life.why_closed(alias):
+        why = life.why_closed(alias)
+        if why == "down" and storage is None and health.begin_trial(alias):
+            return _try(target, summary)
+        if why:
             summary.skipped = why
             return summary
         if alias in life.closed():
@@ -59,6 +62,24 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
         if time.monotonic() >= end:
             wake.wake([alias], conf.deliverer)
             return summary
+
+
+def _try(target: Target, summary: Summary) -> Summary:
+    """Send one file to a target whose breaker is open: its success closes it, and so does there being nothing due."""
+    slot = uuid4()
+    if not health.take_slot(target.alias, 1, slot, config().lease_seconds):
+        summary.skipped = "busy"
+        return summary
+    turn = Turn(target, slot, summary, limit=1)
+    try:
+        turn.work(time.monotonic())
+    finally:
+        health.free_slot(slot)
+    if turn.is_well and health.mark_up(target.alias):
+        life.forget()
+        ledger.hasten(target.alias)
+        wake.wake([target.alias])
+    return summary
 
 
 def show_life() -> None:

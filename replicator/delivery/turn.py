@@ -28,6 +28,8 @@ LOOK_AGAIN = 0.5
 _CALL_AFTER = 2 * LOOK_AGAIN
 #: Seconds that outcomes wait for others, to be settled with them in one statement.
 _SETTLE_WITHIN = 0.1
+#: Bytes per second that are not called slow, whatever the size of a file.
+_SLOW_RATE = 64 * 1024
 #: Seconds that a finished run goes on trying to settle rows which a site's transaction holds.
 _LINGER = 5.0
 
@@ -66,11 +68,15 @@ class Turn:
     """One worker process's turn at one target. The threads send; only the thread that calls ``work`` talks to the
     database."""
 
-    def __init__(self, target: Target, slot: UUID, summary: Summary, storage: str | None = None) -> None:
+    def __init__(
+        self, target: Target, slot: UUID, summary: Summary, storage: str | None = None, *, limit: int | None = None
+    ) -> None:
         self.target = target
         self.slot = slot
         self.summary = summary
         self.storage = storage
+        #: On trial: so many files, and no more; and nothing is believed of its health but what they show.
+        self.limit = limit
         self.conf = config()
         self.to_send: SimpleQueue[Claim | None] = SimpleQueue()
         self.sent: SimpleQueue[Outcome] = SimpleQueue()
@@ -88,12 +94,17 @@ class Turn:
         self.begun_in_time: list[Lease] | None = None
         self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
+        #: Successes in a row that took suspiciously long.
+        self.slow = 0
 
     def work(self, end: float) -> None:
         """Until nothing is due, the target is down or it is *end* by the monotonic clock."""
         try:
             more = True
             while True:
+                if self.limit is None and self.target.alias in life.closed():
+                    # Somebody has paused it, has other plans with it, or found it down.
+                    self._give_back()
                 # At half: the next batch is fetched while the rest of this one is sent.
                 if self.in_hand <= self.conf.batch_size // 2 and not self.suspended:
                     now = time.monotonic()
@@ -116,14 +127,18 @@ class Turn:
             for thread in self.threads:
                 thread.join()
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing speaks against the target, after a trial."""
+        return not self.suspended
+
     def _may_go_on(self, *, in_time: bool) -> bool:
         """Whether to take more work: until the time is over, and after that as long as what was begun before goes on.
 
         A long transfer keeps its slot: the threads beside it must not idle while other files wait.
         """
-        if self.target.alias in life.closed():
-            # Somebody has paused it, or has other plans with it; what is in hand goes on.
-            return False
+        if self.limit is not None:
+            return not self.claimed
         if in_time:
             return True
         if self.begun_in_time is None:
@@ -134,7 +149,7 @@ class Turn:
         """Take more work. Whether there may be yet more."""
         # First the flag, then the look: what is recorded after the look is announced again.
         wake.clear_flag(self.target.alias)
-        batch = ledger.claim(self.target.alias, self.conf.batch_size, storage=self.storage)
+        batch = ledger.claim(self.target.alias, self.limit or self.conf.batch_size, storage=self.storage)
         self.looked = time.monotonic()
         if batch.claims:
             self.claimed = True
@@ -231,28 +246,45 @@ class Turn:
 
     def _note_health(self, outcomes: list[Outcome]) -> None:
         failures = [o.error for o in outcomes if isinstance(o.error, Unavailable)]
-        if any(o.error is None for o in outcomes):
+        for outcome in outcomes:
+            if outcome.error is None:
+                self.slow = self.slow + 1 if self._is_slow(outcome) else 0
+        if self.suspended:
+            return
+        if self.slow >= (self.limit or self.conf.down_after):
+            took = max(outcome.seconds for outcome in outcomes if outcome.error is None)
+            self._suspect(f"it is slow: one file after the other took too long, the last ones up to {took:.0f} s")
+        elif any(o.error is None for o in outcomes):
             health.note_success(self.target.alias)
-        elif failures and not self.suspended:
+        elif failures:
             in_a_row = health.note_failures(self.target.alias, len(failures), str(failures[-1]))
-            if in_a_row >= self.conf.down_after:
-                self._suspect()
+            if self.limit or in_a_row >= self.conf.down_after:
+                self._suspect(f"it answers its probe, and yet files fail, one after the other: {failures[-1]}")
 
-    def _suspect(self) -> None:
-        """End this run; and if the target does not even answer its probe, it is down.
+    def _is_slow(self, outcome: Outcome) -> bool:
+        """Whether it took longer than it may, beyond what its size does."""
+        limit = self.conf.slow_after
+        return limit > 0 and outcome.seconds > limit + outcome.bytes / _SLOW_RATE
 
-        If it does, some files may be refused by a target that is well, or it hangs on all of them: what waits goes
-        back, as it came, and is taken up again by the sweep.
+    def _suspect(self, reason: str) -> None:
+        """End this run: the target is down if it does not answer its probe; else its breaker opens, for *reason*.
+
+        What waits goes back, as it came, and is taken up again once a trial of one file shows that it is well.
         """
+        if trouble := is_answering(self.target.alias):
+            health.mark_down(self.target.alias, trouble)
+        else:
+            health.trip(self.target.alias, reason)
+        life.forget()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """End this run: no attempt is spent on what waits."""
         self.suspended = True
-        reason = is_answering(self.target.alias)
-        if reason:
-            health.mark_down(self.target.alias, reason)
-        # No attempt is spent on what waits.
         while True:
             try:
                 claim = self.to_send.get_nowait()
             except Empty:
                 return
             if claim is not None:
-                self.sent.put(Outcome(claim, LeaseEnded("too many failures before its turn came"), sent=False))
+                self.sent.put(Outcome(claim, LeaseEnded("the run ended before its turn came"), sent=False))

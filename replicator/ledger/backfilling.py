@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -14,13 +16,15 @@ from replicator.models import MediaFile, Replica
 
 _FILES, _REPLICAS = (model._meta.db_table for model in (MediaFile, Replica))
 
-# The node: whose workers have the file, where each node has a disk of its own.
+# Only files that the transaction has locked, as whoever records a write of one has: so this never waits for another's
+# INSERT of the same replica. Two that wait for each other would be a deadlock, and the site's could be the one that
+# the database ends. The node: whose workers have the file, where each node has a disk of its own.
 _INSERT = f"""
 INSERT INTO {_REPLICAS} (file_id, target, node, status, since, due_at, attempts, doubt, provisional,
     error_kind, error_text)
 SELECT f.id, %s, CASE WHEN %s = '' THEN '' ELSE f.node END, 'pending', %s, %s, 0, %s, %s, '', ''
 FROM {_FILES} f
-WHERE f.id > %s AND f.id <= %s AND f.storage IN (@STORAGES@) AND NOT f.deleted
+WHERE f.id IN (@IDS@) AND NOT f.deleted
     AND NOT EXISTS (SELECT 1 FROM {_REPLICAS} r WHERE r.file_id = f.id AND r.target = %s)
 ON CONFLICT (file_id, target) DO NOTHING
 """
@@ -39,18 +43,40 @@ def lacking(target: str, storages: Sequence[str]) -> QuerySet[MediaFile]:
 
 def record_lacking(target: str, storages: Sequence[str], after: int, upto: int) -> int:
     """Record a pending replica at *target*, due now, for each of the ``lacking`` files with an id above *after*, up
-    to *upto*; the number of them. One statement; idempotent.
+    to *upto*; the number of them. Idempotent.
 
-    Part of the caller's transaction. Raises ``OperationalError`` if a transaction of the site holds one of the files
-    for longer than this can wait.
+    Part of the caller's transaction. Never waits: passes over files that a transaction of the site has just now,
+    which records them itself, unless its process still has old settings. So who calls this looks again later.
     """
     connection = database.connection()
+    files = lacking(target, storages).filter(pk__gt=after, pk__lte=upto)
+    if connection.features.has_select_for_no_key_update:
+        files = files.select_for_update(skip_locked=True, of=("self",), no_key=True)
+    ids = list(files.values_list("pk", flat=True))
+    if not ids:
+        return 0
     now = connection.ops.adapt_datetimefield_value(timezone.now())
-    statement = _INSERT.replace("@STORAGES@", ", ".join(["%s"] * len(storages)))
-    values = (target, config().deliverer, now, now, False, False, after, upto, *storages, target)
+    statement = _INSERT.replace("@IDS@", ", ".join(["%s"] * len(ids)))
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, (target, config().deliverer, now, now, False, False, *ids, target))
         return int(cursor.rowcount)
+
+
+def record_all_lacking(target: str, storages: Sequence[str], *, batch: int = 5_000) -> int:
+    """Record what *target* lacks, in short transactions; the number. Cheap where little is lacking: one look at the
+    ids. What a transaction of the site has just now is left to the next call."""
+    total, after = 0, 0
+    ids = lacking(target, storages).order_by("pk").values_list("pk", flat=True)
+    while some := list(ids.filter(pk__gt=after)[:batch]):
+        with transaction.atomic(using=database.alias()):
+            total += record_lacking(target, storages, after, some[-1])
+        after = some[-1]
+    return total
+
+
+def trusted(target: str, since: datetime) -> QuerySet[Replica]:
+    """Replicas at *target* of writes before *since* of which something is confirmed."""
+    return Replica.objects.using(database.alias()).at(target).filter(version__isnull=False, since__lt=since)
 
 
 def distrust(ids: Sequence[int], *, version: UUID | None = None) -> int:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from replicator.conf import config
 from replicator.ledger import database
 from replicator.models import Slot, TargetState
+from replicator.retry import delay_seconds, probe_interval
 from replicator.signals import target_down, target_up
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,11 @@ State = TargetState.State
 
 #: How often a success is noted that is no news: for people that will do, and this is on the path of every batch.
 NOTE_EVERY = timedelta(seconds=10)
+
+#: Seconds between a breaker's trials, at most, and how often they are counted.
+_LONGEST_TRIP, _MOST_TRIPS = 300.0, 1000
+#: How long a target has to be up for its breaker to begin anew.
+_WELL_AFTER = timedelta(seconds=60)
 
 
 def down_targets() -> set[str]:
@@ -31,6 +37,22 @@ def suspects() -> set[str]:
     """Aliases of the targets that are marked down, or whose last request failed."""
     states = TargetState.objects.using(database.alias())
     return set(states.filter(Q(state=State.DOWN) | Q(failures__gt=0)).values_list("target", flat=True))
+
+
+def to_probe() -> set[str]:
+    """Aliases of the suspects whose probe is due, the more seldom the longer they have been down.
+
+    Not those that people have paused or retired: nothing is asked of them.
+    """
+    now = timezone.now()
+    states = TargetState.objects.using(database.alias()).filter(Q(state=State.DOWN) | Q(failures__gt=0), paused=False)
+    return {
+        state.target
+        for state in states.exclude(phase=TargetState.Phase.RETIRED)
+        if state.state == State.UP
+        or state.last_failure_at is None
+        or (now - state.last_failure_at).total_seconds() >= probe_interval((now - state.since).total_seconds())
+    }
 
 
 def has_failed(target: str) -> bool:
@@ -48,6 +70,8 @@ def note_success(target: str) -> None:
     state = _state(target)
     if state.failures or not state.last_success_at or now - state.last_success_at > NOTE_EVERY:
         _row(target).update(failures=0, last_success_at=now)
+        # It has been well for a while: the next time is not one more in a row.
+        _row(target).filter(state=State.UP, trips__gt=0, since__lte=now - _WELL_AFTER).update(trips=0)
 
 
 def note_failures(target: str, count: int, reason: str) -> int:
@@ -61,18 +85,57 @@ def mark_down(target: str, reason: str) -> bool:
     """No attempt is spent on *target* from now on. Whether that is news."""
     _state(target)
     news = _row(target).exclude(state=State.DOWN)
-    if not news.update(state=State.DOWN, reason=reason, since=timezone.now()):
+    if not news.update(state=State.DOWN, reason=reason, since=timezone.now(), retry_at=None):
+        # It does not even answer its probe any more: that is what is to be cured, and what says when it is.
+        _row(target).exclude(retry_at=None).update(reason=reason, retry_at=None)
         return False
-    log.warning("target down", extra={"target": target, "reason": reason})
-    target_down.send_robust(sender=TargetState, target=target, reason=reason)
+    _tell_down(target, reason)
     return True
 
 
-def mark_up(target: str) -> bool:
-    """*target* answers again. Whether that is news."""
+def _tell_down(target: str, reason: str) -> None:
+    log.warning("target down", extra={"target": target, "reason": reason})
+    target_down.send_robust(sender=TargetState, target=target, reason=reason)
+
+
+def trip(target: str, reason: str) -> None:
+    """Open the circuit breaker of *target*: it answers its probe, and yet is of no use.
+
+    No attempt is spent on it until a trial of one file is due, the later the more often in a row it was opened.
+    """
+    trips = min(_state(target).trips + 1, _MOST_TRIPS)
+    conf, now = config(), timezone.now()
+    delay = delay_seconds(trips, base=conf.retry_base, cap=min(_LONGEST_TRIP, conf.retry_cap), jitter=1.0)
+    columns = {"reason": reason, "trips": trips, "retry_at": now + timedelta(seconds=delay)}
+    if _row(target).exclude(state=State.DOWN).update(state=State.DOWN, since=now, **columns):
+        _tell_down(target, reason)
+    else:
+        _row(target).update(**columns)
+
+
+def trials_due() -> set[str]:
+    """Aliases of the targets whose breaker is open, and that are to be tried with one file now."""
+    return set(_on_trial().values_list("target", flat=True))
+
+
+def begin_trial(target: str) -> bool:
+    """Whether the caller is to try *target* with one file: nobody else does for as long as a lease lasts."""
+    until = timezone.now() + timedelta(seconds=config().lease_seconds)
+    return bool(_on_trial().filter(pk=target).update(retry_at=until))
+
+
+def _on_trial() -> QuerySet[TargetState]:
+    rows = TargetState.objects.using(database.alias()).filter(state=State.DOWN, retry_at__lte=timezone.now())
+    return rows.filter(paused=False).exclude(phase__in=(TargetState.Phase.READ_ONLY, TargetState.Phase.RETIRED))
+
+
+def mark_up(target: str, *, by_probe: bool = False) -> bool:
+    """*target* answers again. Whether that is news. What opened a breaker no probe can refute: only a trial."""
     now = timezone.now()
     news = _row(target).filter(state=State.DOWN)
-    if not news.update(state=State.UP, reason="", failures=0, since=now, last_success_at=now):
+    if by_probe:
+        news = news.filter(retry_at=None)
+    if not news.update(state=State.UP, reason="", failures=0, retry_at=None, since=now, last_success_at=now):
         return False
     log.warning("target up", extra={"target": target})
     target_up.send_robust(sender=TargetState, target=target, reason="")

@@ -36,7 +36,7 @@ _known = _Known()
 
 def closed() -> frozenset[str]:
     """Targets that nothing is sent to now, as this process believes it: up to 5 seconds old. Never raises."""
-    return _fresh().closed
+    return _fresh(_BELIEVED).closed
 
 
 def to_record(targets: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -133,7 +133,7 @@ def forget() -> None:
     _known.read_at = 0.0
 
 
-def _fresh(seconds: float = _BELIEVED) -> _Known:
+def _fresh(seconds: float) -> _Known:
     if not _known.read_at or time.monotonic() - _known.read_at >= seconds:
         with suppress(DatabaseError, InterfaceError):
             rows = list(states().values_list("target", "phase", "paused", "state"))

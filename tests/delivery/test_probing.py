@@ -62,7 +62,6 @@ def test_a_target_that_fails_files_but_answers_probes_gets_no_more_of_them(targe
     for number in range(200):
         default_storage.save(f"{number}.txt", ContentFile(b"1"))
     summary = delivery.deliver("media1")
-    assert state().state == "up"
     assert summary.failed < 150
     assert Replica.objects.filter(lease=None, attempts=0, status="pending").count() == 200 - summary.failed
 

@@ -18,7 +18,7 @@ from kombu import Connection
 
 from replicator import delivery, tasks, wake
 from replicator.conf import config, queue_of
-from replicator.ledger import health
+from replicator.ledger import health, life
 from replicator.models import NodeState, Replica
 from tests.brokers import RabbitMQ, Redis
 from tests.ledger.nodes import As, become
@@ -42,7 +42,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Celery]]:
             stack.callback(app.close)
             monkeypatch.setattr(wake, "current_app", app)
             monkeypatch.setattr(wake, "_leave_alone_until", 0.0)
-            monkeypatch.setattr(wake, "_down", (0.0, frozenset()))
+            life.forget()
             wake._forget_producer()
             stack.callback(leave)
             return app

@@ -267,7 +267,7 @@ def test_requeue_says_what_may_take_a_while(site: ReplicatedStorage, requeuer: C
     assert requeue(requeuer, FILES, [file.pk]) == [
         "1 failed replica is pending again.",
         "The broker can't be reached: the next sweep that runs will wake the workers.",
-        "media1 is down: it gets its files when it answers its probe.",
+        "media1 is down: it gets its files when it answers again.",
     ]
 
 

@@ -262,7 +262,7 @@ def test_requeue_at_a_target_that_is_down_says_so(site: ReplicatedStorage, manag
     fail(Replica.objects.all())
     health.mark_down("media1", "connection refused")
     done = manage("requeue")
-    assert "media1 is down: it gets its files when it answers its probe." in done.err
+    assert "media1 is down: it gets its files when it answers again." in done.err
     assert 'old is not in REPLICATOR["TARGETS"] any more: nothing is delivered there.' in done.err
 
 
@@ -326,7 +326,7 @@ def test_a_probe_marks_up_what_answers(site: ReplicatedStorage, manage: Manage, 
     assert done.error == "1 target did not answer."
     assert not health.is_down("media1")
     assert woken == ["media1"]
-    assert manage("probe", "media1").out == "media1: answers\n"
+    assert manage("probe", "media1").out.startswith("media1: answers\n")
 
 
 def test_a_probe_says_whether_a_target_is_this_nodes_media_root(

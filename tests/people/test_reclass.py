@@ -199,7 +199,7 @@ def test_a_target_that_can_not_be_asked_keeps_nobody_from_it(
     assert done.out == "default: gave 1 file the class 'tumb'.\n"
     assert done.err == (
         "classy can't be asked whether it has the class 'tumb': no tracker answers\n"
-        "classy is down: it is told when it answers its probe.\n"
+        "classy is down: it gets its files when it answers again.\n"
     )
 
 

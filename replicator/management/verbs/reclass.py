@@ -14,9 +14,9 @@ from tqdm import tqdm
 from replicator import wake
 from replicator.conf import nearest
 from replicator.errors import TargetError
-from replicator.ledger import health
 from replicator.management.verbs.base import Verb, number_of, storages_named
 from replicator.reclassing import LONGEST_CLASS, Reclassing
+from replicator.requeueing import waits
 from replicator.targets import get_target
 
 #: What people write for no class; also what MogileFS calls the class of files that have none.
@@ -71,8 +71,8 @@ mogile_class there, and restart the site, before.
         if own != wanted and not options["prefix"]:
             err.write(f"New files of {alias!r} get the class {own!r}, as before: change its mogile_class too.")
         if done:
-            for target in sorted(health.down_targets() & set(work.targets)):
-                err.write(f"{target} is down: it is told when it answers its probe.")
+            for text in filter(None, map(waits, sorted(work.targets))):
+                err.write(text)
             if not wake.wake(work.targets):
                 err.write("The broker can't be reached: the next sweep that runs will wake the workers.")
 
