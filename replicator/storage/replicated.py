@@ -138,7 +138,7 @@ class ReplicatedStorage(Reading):
 
         For files that come in bulk, from elsewhere: it waits for no target, whatever *wait* says.
         """
-        entry, digest = self._staged(owned(self, name), content)
+        entry, digest = self.staged(owned(self, name), content)
         write = self.as_write(entry.name, digest, entry.version)
         try:
             with transaction.atomic(using=database_alias()):
@@ -159,13 +159,13 @@ class ReplicatedStorage(Reading):
         return True
 
     def _write(self, name: str, content: File[Any], max_length: int | None, *, replace: bool) -> str:
-        entry, digest = self._staged(name, content)
+        entry, digest = self.staged(name, content)
         while not self._commit_to(entry, digest, replace=replace or deletes(self.alias, entry.name)):
             entry = self._under_another_name(entry, max_length)
         return entry.name
 
-    def _staged(self, name: str, content: File[Any]) -> tuple[Entry, Digest]:
-        """A new journal entry, and *content* beside its place."""
+    def staged(self, name: str, content: File[Any]) -> tuple[Entry, Digest]:
+        """A new journal entry, and *content* beside its place; to be shown, and in any case closed, by the caller."""
         self._check_belonging()
         copies.check(self)
         self._make_directory(name)

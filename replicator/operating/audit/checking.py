@@ -1,0 +1,167 @@
+"""One target's files, one after another: each that its listing did not show as it should be is asked for."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import F, Q, QuerySet
+
+from replicator import wake
+from replicator.ledger import backfilling, database
+from replicator.models import AuditFinding, Replica, TargetRun
+from replicator.operating.audit import findings
+from replicator.operating.audit.bits import Bits
+from replicator.operating.audit.judging import check_share
+from replicator.operating.audit.looking import Asked, Looker, Looks, Pace
+from replicator.operating.audit.options import CONTENT, SIZE, Options
+from replicator.operating.audit.places import prefix_of
+from replicator.operating.work import Held
+from replicator.storage.replicated import ReplicatedStorage
+from replicator.targets import get_target
+
+Cure = AuditFinding.Cure
+
+#: Rows read at once, and how many files are asked for, or bytes, until that is noted.
+_ROWS, _FILES, _BYTES = 2_000, 200, 512 * 1024 * 1024
+#: Seconds that a part may take where an audit is to go slowly.
+_SECONDS = 10
+
+
+def confirmed(run: TargetRun, storages: Sequence[str]) -> QuerySet[Replica]:
+    """What the target is known to hold, or to have deleted, since before the run began.
+
+    What was written or sent later has just been confirmed, or will be.
+    """
+    return Replica.objects.using(database.alias()).filter(
+        Q(synced_at=None) | Q(synced_at__lte=run.started_at),
+        target=run.target,
+        status=Replica.Status.SYNCED,
+        version=F("file__version"),
+        file__storage__in=storages,
+        file_id__lte=run.last,
+    )
+
+
+def is_in_sample(run: int, file: int, per_cent: float) -> bool:
+    """By chance, and the same each time it is asked."""
+    return zlib.crc32(f"{run}:{file}".encode()) < per_cent / 100 * 2**32
+
+
+class Checking:
+    """The part of an audit that finds what is missing or wrong, and has it sent again."""
+
+    def __init__(self, run: TargetRun, held: Held, options: Options, storages: Sequence[ReplicatedStorage]) -> None:
+        self._run, self._held, self._options = run, held, options
+        self._prefixes = {storage.alias: prefix_of(storage) for storage in storages}
+        self._seen = Bits(run.last, run.seen)
+        self._looker = Looker(get_target(run.target), options.level, Pace(options))
+
+    def step(self) -> bool:
+        """Look at some files. Whether there are more. May raise ``Stopped`` or ``Unavailable``."""
+        rows = self._rows()
+        if not rows:
+            return False
+        asked, passed, position = self._chosen(rows)
+        looks = self._looker.look(asked, self._held.renew)
+        checked = passed + sum(not file.deleted for file in asked)
+        found = self._still([each for each in looks if each[1].what])
+        bad = [each for each in found if each[1].is_bad]
+        try:
+            if self._repairs and bad:
+                counts = self._run.counts
+                before = counts.get("missing", 0) + counts.get("wrong", 0)
+                check_share(self._run, self._options, before + len(bad), self._run.done + checked)
+                # Once more, just before: it may have been in the middle of something.
+                surely = {
+                    file for file, look in self._looker.look([f for f, _ in bad], self._held.renew) if look.is_bad
+                }
+                found = [(file, look) for file, look in found if not look.is_bad or file in surely]
+        except BaseException:
+            # What was found is worth a report, also if nothing is done about it.
+            self._note(found, looks, position, checked, repair=False)
+            raise
+        self._note(found, looks, position, checked, repair=self._repairs)
+        return True
+
+    @property
+    def _repairs(self) -> bool:
+        return self._options.repair and not self._run.dry_run
+
+    def _rows(self) -> list[Any]:
+        rows = confirmed(self._run, list(self._prefixes)).filter(file_id__gt=self._run.position).order_by("file_id")
+        fields = ("storage", "name", "version", "deleted", "size", "sha256")
+        return list(rows.values_list("file_id", "pk", *(f"file__{field}" for field in fields))[:_ROWS])
+
+    def _chosen(self, rows: Sequence[Any]) -> tuple[list[Asked], int, int]:
+        """The files to ask for, the number of others that are as they should be, and how far that is."""
+        options = self._options
+        most = _FILES if options.files_per_second is None else max(1, int(options.files_per_second * _SECONDS))
+        room = _BYTES if options.bytes_per_second is None else options.bytes_per_second * _SECONDS
+        asked: list[Asked] = []
+        passed, position = 0, self._run.position
+        for file, replica, storage, name, version, deleted, size, sha256 in rows:
+            if len(asked) >= min(most, _FILES) or room <= 0:
+                break
+            position = file
+            is_seen = file in self._seen
+            if options.is_sample and not is_in_sample(self._run.pk, file, options.sample):
+                continue
+            # Of a file that was deleted: it is there all the same.
+            if deleted and not is_seen:
+                continue
+            if is_seen and not deleted and options.level == SIZE:
+                passed += 1
+                continue
+            prefix = self._prefixes[storage]
+            asked.append(Asked(file, replica, storage, name, prefix, version, deleted, size, sha256))
+            room -= size if options.level == CONTENT else 0
+        return asked, passed, position
+
+    def _still(self, found: Looks) -> Looks:
+        """Those whose rows are as they were: what is being written is no finding."""
+        return [each for each in found if each[0].replica in self._same([file for file, _ in found])] if found else []
+
+    def _same(self, files: Sequence[Asked], *, lock: bool = False) -> set[int]:
+        """Ids of the replicas of *files* that nothing was written to since."""
+        rows = Replica.objects.using(database.alias()).filter(
+            pk__in=[file.replica for file in files],
+            status=Replica.Status.SYNCED,
+            version=F("file__version"),
+            lease=None,
+        )
+        if lock:
+            rows = database.skip_locked(rows)  # type: ignore[assignment]
+        versions = {file.replica: file.version for file in files}
+        return {pk for pk, version in rows.values_list("pk", "version") if versions[pk] == version}
+
+    def _note(self, found: Looks, looks: Looks, position: int, checked: int, *, repair: bool) -> None:
+        run = self._run
+        with self._held.noting(position=position, done=checked) as counts:
+            bad = [file for file, look in found if look.is_bad]
+            sent = self._same(bad, lock=True) if repair and bad else set()
+            if sent:
+                backfilling.distrust(sorted(sent))
+            if repair:
+                # One that is being written just now is sent anyway.
+                found = [(file, look) for file, look in found if not look.is_bad or file.replica in sent]
+            for _, look in found:
+                counts[look.what] += 1
+            counts["checked"] += checked
+            counts["unhashed"] += sum(look.unhashed for _, look in looks)
+            counts["sent"] += len(sent)
+            rows = [
+                findings.finding(
+                    run,
+                    file.storage,
+                    file.name,
+                    look.what,
+                    look.text,
+                    Cure.SENT if file.replica in sent else Cure.NONE,
+                )
+                for file, look in found
+            ]
+            findings.add(run, rows)
+        if sent:
+            wake.announce([run.target])

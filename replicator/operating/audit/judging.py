@@ -1,0 +1,41 @@
+"""When what an audit sees is no reason to repair, but to ask a person."""
+
+from __future__ import annotations
+
+from replicator.models import TargetRun
+from replicator.operating.audit.options import Options
+from replicator.operating.work import Stopped
+
+#: A sound place may lack so many files, or this share of those that were looked at.
+_FEW, _SHARE = 20, 0.10
+#: A listing that shows less than this share of more than a few files is no listing of theirs.
+_LEAST_SHOWN = 0.5
+
+
+def check_listing(target: str, storage: str, shown: int, synced: int) -> None:
+    """Raises ``Stopped`` if a listing that came to its end can't be that of all files."""
+    if synced > _FEW and shown < synced * _LEAST_SHOWN:
+        raise Stopped(
+            f"The listing of {target} shows {shown:,} of the {synced:,} files of the storage {storage!r} that it is "
+            "known to hold: nothing was repaired. Is its file system mounted, and is it the right one? If so and the "
+            f"files are really gone: manage.py replicator resync {target}"
+        )
+
+
+def check_share(run: TargetRun, options: Options, bad: int, looked_at: int) -> None:
+    """Raises ``Stopped`` if more is missing or wrong than is repaired without a person's word.
+
+    *bad*: files, with those that were found before; *looked_at*: with those that were looked at before.
+    """
+    most = max(_FEW, int(looked_at * _SHARE)) if options.most is None else options.most
+    if bad <= most:
+        return
+    place = run.target or "the local disk"
+    command = f"manage.py replicator audit {run.target or '--local'} --most {max(bad * 2, 100)}"
+    cure = "is its file system mounted, and is it the right one?"
+    if run.target:
+        cure += f" If it lost its files: manage.py replicator resync {run.target}."
+    raise Stopped(
+        f"{bad:,} of the {looked_at:,} files looked at so far are missing or wrong at {place}, and not more than "
+        f"{most:,} are repaired without your word: {cure} To repair nevertheless: {command}"
+    )

@@ -1,0 +1,108 @@
+"""Removing what nobody knows from a target, if a person has asked for that: by a tombstone for each name there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from replicator import ledger, wake
+from replicator.errors import DeliveryError
+from replicator.ledger import Write, database
+from replicator.models import AuditFinding, MediaFile, TargetRun
+from replicator.operating.audit.options import Options
+from replicator.operating.work import Held, Stopped
+from replicator.storage.reading import target_file
+from replicator.storage.replicated import ReplicatedStorage
+from replicator.targets import get_target
+from replicator.targets.base import TargetFile
+
+Cure = AuditFinding.Cure
+
+_BATCH = 200
+#: So many go without a word, or this share of the files that the target is known to hold.
+_FEW, _SHARE = 20, 0.01
+
+
+class Removing:
+    """The last part of an audit. The ledger names a file as deleted before anything is sent: a save that comes in
+    between wins, and what it wrote stays."""
+
+    def __init__(self, run: TargetRun, held: Held, options: Options, storages: Sequence[ReplicatedStorage]) -> None:
+        self._run, self._held, self._options = run, held, options
+        self._storages = {storage.alias: storage for storage in storages}
+        self._target = get_target(run.target)
+
+    def step(self) -> bool:
+        """Remove some. Whether there are more. Raises ``Stopped`` if a person must confirm their number."""
+        if self._run.dry_run or not self._options.repair:
+            return False
+        self._check_number()
+        rows = AuditFinding.objects.using(database.alias()).filter(
+            run=self._run, what=AuditFinding.What.UNKNOWN, cure=Cure.NONE, pk__gt=self._run.position
+        )
+        some = list(rows.order_by("pk")[:_BATCH])
+        if not some:
+            return False
+        with ThreadPoolExecutor(min(self._target.concurrency, len(some)), thread_name_prefix="audit") as pool:
+            reasons = list(pool.map(self._why_not, some))
+        for finding, why in zip(some, reasons, strict=True):
+            if why:
+                finding.cure, finding.text = Cure.FAILED, f"{finding.text}; not removed: {why}"
+        chosen = [finding for finding, why in zip(some, reasons, strict=True) if not why]
+        # Before that is noted: who is killed in between finds them recorded.
+        recorded = self._record(chosen)
+        for finding in chosen:
+            if (finding.storage, finding.name) in recorded:
+                finding.cure = Cure.DELETED
+            else:
+                finding.cure, finding.text = (
+                    Cure.FAILED,
+                    f"{finding.text}; not removed: the site has written it since",
+                )
+        with self._held.noting(position=some[-1].pk) as counts:
+            counts["deleted"] = len(recorded)
+            AuditFinding.objects.using(database.alias()).bulk_update(some, ["cure", "text"])
+        if recorded:
+            wake.announce([self._run.target])
+        return True
+
+    def _check_number(self) -> None:
+        removable = self._run.counts.get("removable", 0)
+        most = max(_FEW, int((self._run.total or 0) * _SHARE), self._options.confirm)
+        if removable > most:
+            raise Stopped(
+                f"{removable:,} files that {self._run.target} holds are unknown to the ledger, and not more than "
+                f"{most:,} are removed without your word: look at the findings of this run. None was removed. If "
+                "they are all to go: "
+                f"manage.py replicator audit {self._run.target} --delete-unknown --confirm {removable}"
+            )
+
+    def _why_not(self, finding: AuditFinding) -> str:
+        """Why it is to stay after all; empty if it may go."""
+        storage = self._storages.get(finding.storage)
+        if storage is None:
+            return "its storage has not this target any more"
+        if os.path.lexists(storage.path(finding.name)):
+            return "it is on this disk too: have it recorded (manage.py replicator adopt)"
+        asked: TargetFile = target_file(storage, finding.name)
+        try:
+            found = self._target.stat(asked)
+        except DeliveryError as error:
+            return str(error)
+        if found is None:
+            return "it has gone meanwhile"
+        if found.modified and found.modified > datetime.now(UTC) - timedelta(days=self._options.older_than):
+            return "it was written meanwhile"
+        return ""
+
+    def _record(self, chosen: Sequence[AuditFinding]) -> set[tuple[str, str]]:
+        """Note them as deleted at this target alone, unless the ledger knows them by now. Those that are so then."""
+        found: set[tuple[str, str]] = set()
+        for alias in {finding.storage for finding in chosen}:
+            names = [finding.name for finding in chosen if finding.storage == alias]
+            ledger.record_new([Write(alias, name, deleted=True) for name in names], [self._run.target])
+            files = MediaFile.objects.using(database.alias()).filter(storage=alias, name__in=names, deleted=True)
+            found.update((alias, name) for name in files.values_list("name", flat=True))
+        return found
