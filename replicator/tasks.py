@@ -37,6 +37,14 @@ def backfill(self: Task[Any, Any], run: int, _about: str = "") -> dict[str, Any]
     return operating.work(run, task=self.request.id or "")
 
 
+@shared_task(name="replicator.audit", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
+def audit(self: Task[Any, Any], run: int | None = None, _about: str = "", **options: Any) -> dict[str, Any]:
+    """Compare a target, or the local disk, with the ledger; all of them, with *options*, unless a run is given."""
+    if run is None:
+        return dict(operating.audit.nightly(options))
+    return operating.work(run, task=self.request.id or "")
+
+
 @shared_task(name="replicator.sweep", ignore_result=True)
 def sweep() -> list[str]:
     """Wake a worker for each target that has work due, and for each copy: retries, ended leases, lost messages."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from replicator.operating import audit
 from replicator.operating import work as _work
 from replicator.operating.backfill import Backfill
 from replicator.operating.runs import NotStarted, cancel, open_run, pause, prune, resume, start, sweep
 from replicator.operating.work import Work
 
-__all__ = ["WORKS", "NotStarted", "cancel", "open_run", "pause", "prune", "resume", "start", "sweep", "work"]
+__all__ = ["WORKS", "NotStarted", "audit", "cancel", "open_run", "pause", "prune", "resume", "start", "sweep", "work"]
 
 #: kind → what it does
-WORKS: dict[str, type[Work]] = {each.kind: each for each in (Backfill,)}
+WORKS: dict[str, type[Work]] = {each.kind: each for each in (audit.Audit, Backfill,)}
 
 
 def work(run: int, *, task: str = "") -> dict[str, Any]:
