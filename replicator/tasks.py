@@ -37,6 +37,18 @@ def backfill(self: Task[Any, Any], run: int, _about: str = "") -> dict[str, Any]
     return operating.work(run, task=self.request.id or "")
 
 
+@shared_task(name="replicator.resync", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
+def resync(self: Task[Any, Any], run: int, _about: str = "") -> dict[str, Any]:
+    """Have every file sent again to a target that has lost what it held. *_about*: what Flower shows of it."""
+    return operating.work(run, task=self.request.id or "")
+
+
+@shared_task(name="replicator.retire", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
+def retire(self: Task[Any, Any], run: int, _about: str = "") -> dict[str, Any]:
+    """Remove what is known of a target, and perhaps what it holds. *_about*: what Flower shows of it."""
+    return operating.work(run, task=self.request.id or "")
+
+
 @shared_task(name="replicator.audit", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
 def audit(self: Task[Any, Any], run: int | None = None, _about: str = "", **options: Any) -> dict[str, Any]:
     """Compare a target, or the local disk, with the ledger; all of them, with *options*, unless a run is given."""
@@ -48,6 +60,7 @@ def audit(self: Task[Any, Any], run: int | None = None, _about: str = "", **opti
 @shared_task(name="replicator.sweep", ignore_result=True)
 def sweep() -> list[str]:
     """Wake a worker for each target that has work due, and for each copy: retries, ended leases, lost messages."""
+    operating.sweep_targets()
     due = _sweep()
     staging.sweep()
     operating.sweep()

@@ -7,13 +7,29 @@ from typing import Any
 from replicator.operating import audit
 from replicator.operating import work as _work
 from replicator.operating.backfill import Backfill
+from replicator.operating.joining import sweep as sweep_targets
+from replicator.operating.resync import Resync
+from replicator.operating.retire import Retire
 from replicator.operating.runs import NotStarted, cancel, open_run, pause, prune, resume, start, sweep
 from replicator.operating.work import Work
 
-__all__ = ["WORKS", "NotStarted", "audit", "cancel", "open_run", "pause", "prune", "resume", "start", "sweep", "work"]
+__all__ = [
+    "WORKS",
+    "NotStarted",
+    "audit",
+    "cancel",
+    "open_run",
+    "pause",
+    "prune",
+    "resume",
+    "start",
+    "sweep",
+    "sweep_targets",
+    "work",
+]
 
 #: kind → what it does
-WORKS: dict[str, type[Work]] = {each.kind: each for each in (audit.Audit, Backfill,)}
+WORKS: dict[str, type[Work]] = {each.kind: each for each in (audit.Audit, Backfill, Resync, Retire)}
 
 
 def work(run: int, *, task: str = "") -> dict[str, Any]:

@@ -2,47 +2,92 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from replicator import wake
-from replicator.ledger import backfilling
+from replicator.ledger import backfilling, database
 from replicator.models import TargetRun
 from replicator.operating.places import storages_at
-from replicator.operating.work import Stopped, Work
+from replicator.operating.work import Later, Stopped, Work
 
-#: Files that one step looks at.
-_BATCH = 5_000
+#: Files that one step looks at. A site's write of one of them waits for the step's transaction: on SQLite, where each
+#: write does, it is shorter, and there is a pause after it.
+_BATCH, _BATCH_SQLITE, _PAUSE_SQLITE = 5_000, 1_000, 0.02
+#: Seconds after which what a transaction of the site had is looked at again.
+_AGAIN = 2.0
+#: The last part: what is lacking still.
+_LOOKING_AGAIN = "looking again"
 
 
 class Backfill(Work):
-    """Walks the files by id. What is recorded meanwhile is recorded for the target by who saves it."""
+    """Walks the files by id. What is recorded meanwhile is recorded for the target by who saves it; unless that is a
+    process with old settings: hence the second look."""
 
     kind: ClassVar[str] = TargetRun.Kind.BACKFILL
 
     def begin(self) -> int:
-        storages = self._storages()
-        files = backfilling.living(storages)
+        files = backfilling.living(self._storages())
         self.run.last = files.order_by("-pk").values_list("pk", flat=True).first() or 0
         self.held.note(last=self.run.last)
         return files.count()
 
     def step(self) -> bool:
+        return self._look_again() if self.run.step == _LOOKING_AGAIN else self._record()
+
+    def _record(self) -> bool:
         storages = self._storages()
-        ids = backfilling.living(storages).filter(pk__gt=self.run.position, pk__lte=self.run.last).order_by("pk")
-        some = list(ids.values_list("pk", flat=True)[:_BATCH])
+        files = backfilling.living(storages).filter(pk__gt=self.run.position, pk__lte=self.run.last)
+        some = list(files.order_by("pk").values_list("pk", flat=True)[: batch_size()])
         if not some:
-            return False
+            if self.run.dry_run:
+                return False
+            self.held.note(step=_LOOKING_AGAIN)
+            return True
         with self.held.noting(position=some[-1], done=len(some)) as counts:
             if self.run.dry_run:
                 counts["recorded"] = backfilling.lacking(self.run.target, storages).filter(pk__in=some).count()
             else:
                 counts["recorded"] = backfilling.record_lacking(self.run.target, storages, some[0] - 1, some[-1])
-        if not self.run.dry_run and self.run.counts.get("recorded"):
-            wake.announce([self.run.target])
+        self.sent_now()
         return True
+
+    def _look_again(self) -> bool:
+        storages = self._storages()
+        lacking = backfilling.lacking(self.run.target, storages).order_by("pk")
+        some = list(lacking.values_list("pk", flat=True)[: batch_size()])
+        if not some:
+            return False
+        with self.held.noting() as counts:
+            number = backfilling.record_lacking(self.run.target, storages, some[0] - 1, some[-1])
+            counts["recorded"] = number
+        self.sent_now()
+        if not number:
+            raise Later("transactions of the site have what is left", seconds=_AGAIN)
+        return True
+
+    def sent_now(self) -> None:
+        """After each step: workers send what is recorded while the rest is."""
+        if self.run.counts and not self.run.dry_run:
+            wake.announce([self.run.target])
+        breathe()
 
     def _storages(self) -> list[str]:
         storages = storages_at(self.run.target)
         if not storages:
             raise Stopped(f"no storage has the target {self.run.target!r}: there is nothing that it should hold.")
         return [storage.alias for storage in storages]
+
+
+def batch_size() -> int:
+    return _BATCH_SQLITE if _is_sqlite() else _BATCH
+
+
+def breathe() -> None:
+    """Let others write, where there is one writer at a time."""
+    if _is_sqlite():
+        time.sleep(_PAUSE_SQLITE)
+
+
+def _is_sqlite() -> bool:
+    return database.connection().vendor == "sqlite"

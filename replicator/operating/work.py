@@ -27,9 +27,20 @@ from replicator.retry import delay_seconds
 log = logging.getLogger(__name__)
 State = TargetRun.State
 
+#: A worker thinks its hold over a little before the database does.
+_MARGIN = 0.9
+
 
 class Stopped(Exception):
     """A run can't, or must not, go on: the message says why, and what to do."""
+
+
+class Later(Exception):
+    """A run goes on in so many *seconds*: the message says what it waits for."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Gone(Exception):
@@ -53,7 +64,8 @@ class Work(ABC):
     def step(self) -> bool:
         """Do the next part, and have it noted. Whether there is more to do.
 
-        May be killed at any point and done again. Raises ``Stopped``, or ``Unavailable`` for a target in trouble.
+        May be killed at any point and done again. Raises ``Stopped``, ``Later``, or ``Unavailable`` for a target in
+        trouble.
         """
 
     def end(self) -> None:  # noqa: B027  # most have nothing left to do
@@ -67,6 +79,9 @@ class Held:
         self.run = run
         self._token = token
         self._renewed = time.monotonic()
+        #: Until when, by this process's monotonic clock, a request may be started that changes something: a little
+        #: before another worker may take the run, and each time that the hold is renewed later.
+        self.ends = self._end()
 
     @contextmanager
     def noting(self, **columns: Any) -> Iterator[Counter[str]]:
@@ -77,6 +92,7 @@ class Held:
         not to go on: then nothing of it is written.
         """
         counts: Counter[str] = Counter()
+        ends = self._end()
         with transaction.atomic(using=alias()):
             # First: whoever pauses or cancels it waits for this part, or this part is not begun.
             current = self._mine().select_for_update().values_list("counts", flat=True).first()
@@ -88,6 +104,7 @@ class Held:
             self._mine().update(
                 **columns, counts=dict(counts), done=F("done") + added, **self._fresh(), attempts=0, trouble=""
             )
+        self.ends = ends
         self.run.counts, self.run.done = dict(counts), self.run.done + added
         for name, value in columns.items():
             setattr(self.run, name, value)
@@ -101,9 +118,14 @@ class Held:
         """Hold on to it during a long step; cheap enough to be called for each file. Raises ``Gone``."""
         if time.monotonic() - self._renewed < config().lease_seconds / 6:
             return
-        self._renewed = time.monotonic()
+        self._renewed, ends = time.monotonic(), self._end()
         if not self._mine().update(**self._fresh()):
             raise Gone
+        self.ends = ends
+
+    @staticmethod
+    def _end() -> float:
+        return time.monotonic() + config().lease_seconds * _MARGIN
 
     def _mine(self) -> Any:
         return TargetRun.objects.using(alias()).filter(pk=self.run.pk, lease=self._token, state=State.RUNNING)
@@ -147,6 +169,10 @@ def work(
     except Stopped as error:
         held.give_back(state=State.STOPPED, ended_at=timezone.now(), reason=str(error), seen=None)
         log.error("run stopped", extra={**facts, "reason": str(error)})  # noqa: TRY400  # said in full
+    except Later as later:
+        due_at = timezone.now() + timedelta(seconds=later.seconds)
+        held.give_back(due_at=due_at, trouble=str(later))
+        log.info("run waits", extra={**facts, "reason": str(later)})
     except (DeliveryError, ImproperlyConfigured) as error:
         _hold_up(held, str(error))
     except Exception as error:  # a target of somebody's own, a database that went: people must see why it waits

@@ -1,0 +1,91 @@
+"""The part of the life cycle that goes by itself: targets are met, become active, and are forgotten."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from replicator import wake
+from replicator.conf import config
+from replicator.ledger import backfilling, life, retiring
+from replicator.ledger.database import alias
+from replicator.models import Replica, TargetRun, TargetState
+from replicator.operating import runs
+from replicator.operating.places import storages_at
+from replicator.operating.progress import last_joining_run
+
+log = logging.getLogger(__name__)
+Phase, Kind, State = TargetState.Phase, TargetRun.Kind, TargetRun.State
+
+#: How much longer than a look at the whole ledger took there is no other, in this process.
+_REST = 200
+#: For how long a retired target that the settings do not name is remembered, for processes with old settings.
+_REMEMBERED = timedelta(days=1)
+
+#: Target → when it may be looked at again, by the monotonic clock.
+_rests: dict[str, float] = {}
+
+
+def sweep() -> None:
+    """Meet the targets of the settings, and let those be active that hold what they should. For the sweep."""
+    states = {state.target: state for state in life.states()}
+    for target in config().targets:
+        state = states.get(target) or life.meet(target)
+        if state.phase == Phase.JOINING and _has_joined(state):
+            life.enter(target, Phase.ACTIVE, note="has what it should hold", only_from=[Phase.JOINING])
+    for state in states.values():
+        if state.phase == Phase.RETIRED:
+            _tidy(state)
+
+
+def _has_joined(state: TargetState) -> bool:
+    target = state.target
+    run = last_joining_run(target, state.phase_since)
+    if run is not None:
+        if run.state in TargetRun.OPEN or (run.kind == Kind.RESYNC and run.state != State.DONE):
+            return False
+        if run.ended_at is not None and run.state == State.DONE:
+            pending = Replica.objects.using(alias()).pending().at(target)
+            if pending.filter(since__lte=run.ended_at).exists():
+                return False
+    return not _lacks(target, record=run is not None)
+
+
+def _lacks(target: str, *, record: bool) -> bool:
+    """Whether there are files that *target* lacks; if they are to be recorded, they are then.
+
+    Without a backfill they are a person's business: it may be the first of a million.
+    """
+    begun = time.monotonic()
+    if begun < _rests.get(target, 0.0):
+        return True
+    storages = [storage.alias for storage in storages_at(target)]
+    if record:
+        lacks = bool(backfilling.record_all_lacking(target, storages))
+    else:
+        lacks = backfilling.lacking(target, storages).exists()
+    if lacks and record:
+        wake.wake([target])
+    now = time.monotonic()
+    _rests[target] = now + _REST * (now - begun)
+    return lacks
+
+
+def _tidy(state: TargetState) -> None:
+    """Remove what was recorded for a retired target by processes that did not know; and, in the end, its row."""
+    target = state.target
+    run = TargetRun.objects.using(alias()).filter(target=target, kind=Kind.RETIRE, dry_run=False).order_by("-pk")
+    last = run.defer("seen").first()
+    if last is None or last.state != State.DONE:
+        return  # people have to see to it
+    if retiring.has_late(target):
+        count = retiring.remove_late(target)
+        log.info("late replicas of a retired target removed", extra={"target": target, "count": count})
+    elif target not in config().targets and state.phase_since < timezone.now() - _REMEMBERED:
+        with transaction.atomic(using=alias()):
+            if runs.open_run(target) is None:
+                retiring.forget(target)

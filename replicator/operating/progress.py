@@ -1,0 +1,197 @@
+"""How far long pieces of work are, in numbers for people: the admin and the command show the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from replicator.ledger import backfilling
+from replicator.ledger.database import alias
+from replicator.models import Replica, TargetRun
+from replicator.operating.places import storages_at
+
+Kind = TargetRun.Kind
+
+#: Seconds before which a rate says nothing.
+_SOON = 1.0
+#: How much longer than a count of a whole ledger took it is believed; and seconds, at least.
+_BELIEVED, _AT_LEAST = 20.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """One run, at one moment."""
+
+    id: int
+    kind: str
+    target: str
+    node: str
+    state: str
+    reason: str
+    """Why it was stopped."""
+    trouble: str
+    """Why it does not go on just now."""
+    step: str
+    """The part of the work it is at."""
+    done: int
+    """Files dealt with."""
+    total: int | None
+    """Files to deal with; None: not counted yet."""
+    share: float | None
+    """How much of it is done, from 0 to 1; None: not known."""
+    rate: float | None
+    """Files per second since it began or was resumed; None: too soon to say, or it does not run."""
+    eta: float | None
+    """Seconds until it is done, if it goes on like this; None: not known."""
+    counts: Mapping[str, int]
+    """What became of files: word → number."""
+    started_by: str
+    started_at: datetime
+    ended_at: datetime | None
+    due_at: datetime
+    """When it goes on, after trouble."""
+    dry_run: bool
+    words: Sequence[str]
+    """What was chosen, in sentences."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in TargetRun.OPEN
+
+    def as_json(self) -> dict[str, Any]:
+        """For the command's ``--json`` and the admin's page."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """How far a target is that joins."""
+
+    total: int
+    """Files that it should hold."""
+    left: int
+    """Of these, those that it does not hold as they are now."""
+    share: float
+    """How much of it is done, from 0 to 1."""
+    eta: float | None
+    """Seconds until it has all, if it goes on like this; None: not known."""
+    command: str
+    """What a person has to start, since files are not recorded for it and nothing is under way; empty if nothing."""
+
+
+def progress_of(run: TargetRun, now: datetime | None = None) -> RunProgress:
+    """Where *run* is. No statement."""
+    now = now or timezone.now()
+    is_open = run.state in TargetRun.OPEN
+    until = run.ended_at or now
+    seconds = (until - run.resumed_at).total_seconds()
+    goes = run.state in (TargetRun.State.RUNNING, TargetRun.State.DONE) and seconds >= _SOON
+    rate = max(0, run.done - run.done_at_resume) / seconds if goes else None
+    left = None if run.total is None else max(0, run.total - run.done)
+    return RunProgress(
+        id=run.pk,
+        kind=run.kind,
+        target=run.target,
+        node=run.node,
+        state=run.state,
+        reason=run.reason,
+        trouble=run.trouble if run.state == TargetRun.State.RUNNING else "",
+        step=run.step,
+        done=run.done,
+        total=run.total,
+        share=_share(run),
+        rate=rate,
+        eta=left / rate if rate and left is not None and is_open else None,
+        counts=run.counts,
+        started_by=run.started_by,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        due_at=run.due_at,
+        dry_run=run.dry_run,
+        words=words_of(run),
+    )
+
+
+def _share(run: TargetRun) -> float | None:
+    if run.state == TargetRun.State.DONE:
+        return 1.0
+    if run.total is None:
+        return None
+    return min(1.0, run.done / run.total) if run.total else 0.0
+
+
+def words_of(run: TargetRun) -> list[str]:
+    """What *run* does, and what was chosen, in sentences."""
+    where = run.target or run.node or "the local disk"
+    words = {
+        Kind.BACKFILL: f"Records every file for {where} that it should hold.",
+        Kind.RESYNC: f"Has every file sent to {where} again.",
+        Kind.RETIRE: f"Removes what the ledger knows of {where}"
+        + (", and deletes the files there." if run.options.get("delete") else ". The files stay there."),
+        Kind.AUDIT: f"Compares {where} with the ledger.",
+    }
+    found = [words[Kind(run.kind)]]
+    if run.kind == Kind.AUDIT:
+        chosen = {name: value for name, value in sorted(run.options.items()) if value not in (None, "", [], False)}
+        found += [f"{name.replace('_', ' ')}: {value}." for name, value in chosen.items()]
+    if run.dry_run:
+        found.append("A dry run: it changes nothing.")
+    return found
+
+
+def last_joining_run(target: str, since: datetime) -> TargetRun | None:
+    """The newest backfill or resync at *target* that was begun after it *since* joins; no dry run."""
+    runs = TargetRun.objects.using(alias()).filter(
+        target=target, kind__in=(Kind.BACKFILL, Kind.RESYNC), dry_run=False, started_at__gte=since
+    )
+    return runs.defer("seen").order_by("-pk").first()
+
+
+def joining_of(target: str, since: datetime | None = None) -> Joining:
+    """How far *target* is, which joins *since* then. Without a backfill or resync since, what it lacks is counted:
+    that may take a second with a million files, and is then believed for a while."""
+    now = timezone.now()
+    run = last_joining_run(target, since) if since else None
+    if run is not None and run.total is not None:
+        pending = Replica.objects.using(alias()).pending().at(target).count()
+        unseen = max(0, run.total - run.done) if run.state != TargetRun.State.DONE else 0
+        total = run.total
+        left = min(total, pending + unseen)
+        seconds = (now - run.started_at).total_seconds()
+        rate = (total - left) / seconds if seconds >= _SOON else 0.0
+        over = run.state in (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
+        command = f"manage.py replicator {run.kind} {target}" if over else ""
+        return _joining(total, left, rate, command)
+    total, lacking, pending = _counted(target)
+    command = "" if run or not lacking else f"manage.py replicator backfill {target}"
+    return _joining(total, min(total, lacking + pending), 0.0, command)
+
+
+def _joining(total: int, left: int, rate: float, command: str) -> Joining:
+    share = 1 - left / total if total else 1.0
+    return Joining(total, left, share, left / rate if rate and left else None, command)
+
+
+#: Target → when it was counted, for how long that is believed, and the numbers.
+_counts: dict[str, tuple[float, float, tuple[int, int, int]]] = {}
+
+
+def _counted(target: str) -> tuple[int, int, int]:
+    """The files that *target* should hold, those that are not recorded for it, and those that are on their way."""
+    known = _counts.get(target)
+    begun = time.monotonic()
+    if known and begun - known[0] < known[1]:
+        return known[2]
+    storages = [storage.alias for storage in storages_at(target)]
+    found = (
+        backfilling.living(storages).count(),
+        backfilling.lacking(target, storages).count(),
+        Replica.objects.using(alias()).pending().at(target).count(),
+    )
+    _counts[target] = (begun, max(_AT_LEAST, _BELIEVED * (time.monotonic() - begun)), found)
+    return found
