@@ -12,6 +12,7 @@ from django.db.models.signals import post_migrate
 PERIODS = {
     "replicator.sweep": 10,
     "replicator.probe": 5,
+    "replicator.sample": 60,
     "replicator.prune": 600,
 }
 

@@ -11,7 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from replicator import delivery, ledger, operating, staging, wake
 from replicator.conf import config
-from replicator.ledger import health, life, nodes
+from replicator.ledger import counters, health, life, nodes
+from replicator.operating import sampling
 from replicator.storage import replicated_storages
 from replicator.storage.linked import linked_targets
 from replicator.storage.outdated import remove_outdated
@@ -64,6 +65,7 @@ def sweep() -> list[str]:
     due = _sweep()
     staging.sweep()
     operating.sweep()
+    counters.note_swept()
     return due
 
 
@@ -94,6 +96,12 @@ def probe() -> dict[str, bool]:
     """Try the targets that are down or have just failed, and those that links lead to; whether each answers."""
     wanted = health.to_probe() | (linked_targets() - health.suspects() - life.unreadable())
     return delivery.probe(*sorted(wanted & config().targets.keys()))
+
+
+@shared_task(name="replicator.sample", ignore_result=True)
+def sample() -> list[str]:
+    """Note how each target stands, for metrics and charts; those that were noted."""
+    return sampling.sample()
 
 
 @shared_task(name="replicator.prune", ignore_result=True)
