@@ -62,7 +62,7 @@ class Composed:
     def written_into_the_image(self) -> list[str]:
         """Files that would have been written where containers may not write."""
         places = [path for top in (self.machine.tree, self.machine.home) for path in top.rglob("*")]
-        return [str(path) for path in places if path.is_file() and path.stat().st_mtime > self.built_after]
+        return [str(path) for path in places if not path.is_dir() and path.lstat().st_mtime > self.built_after]
 
     def __enter__(self) -> Self:
         try:

@@ -151,6 +151,13 @@ def test_the_image_is_made_of_what_there_is() -> None:
     assert {".git", ".venv", "var"} <= set(ignored), "neither secrets nor a site's data are sent to the builder"
 
 
+def test_the_page_names_every_variable() -> None:
+    """Whoever reads docs/compose.md knows what .env may have; and nothing there is without effect."""
+    page = (CHECKOUT / "docs/compose.md").read_text()
+    named = set(re.findall(r"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)(?==)|`([A-Z][A-Z0-9_]+)`", page))
+    assert {a or b for a, b in named} - {"COMPOSE_PROFILES"} == set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
+
+
 # What a media host does.
 
 
