@@ -78,8 +78,8 @@ def _looked_at(asked: list[tuple[str, str]]) -> dict[tuple[str, str], Backlog]:
         return {}
     connection = database.connection()
     one = (
-        "SELECT %s, %s, count(*), min(since) FROM (SELECT since FROM {table} WHERE status = '{status}' AND target = %s "
-        "ORDER BY {order} LIMIT %s) looked_at"
+        "SELECT %s, %s, count(*), min(since) FROM (SELECT since FROM {table} "
+        "WHERE status = '{status}' AND target = %s ORDER BY {order} LIMIT %s) looked_at"
     )
     parts = [one.format(table=_TABLE, status=status, order=_ORDER[status]) for _, status in asked]
     values = [value for target, status in asked for value in (target, status, target, _MOST + 1)]

@@ -34,8 +34,7 @@ def take(targets: Iterable[str]) -> list[tuple[TargetSample, TargetSample | None
             defaults={
                 "pending": waiting.count,
                 "failed": failed.get(target, backlogs.Backlog()).count,
-                # By the minute that it stands for, from which others reckon when the oldest was written.
-                "lag": waiting.lag(at),
+                "lag": waiting.lag(now),
                 "put": count.get(counters.PUT, 0),
                 "deleted": count.get(counters.DELETED, 0),
                 "errors": count.get(counters.FAILED, 0),
