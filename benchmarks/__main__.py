@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "drain": delivering.backlog,
     "large": delivering.large_file,
     "visible": delivering.visible,
+    "hanging": delivering.beside_a_hanging_one,
     "sweep": upkeep.sweep,
     "outage": upkeep.outage,
     "mogilefs": mogilefs.stores,

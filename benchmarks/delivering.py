@@ -107,3 +107,33 @@ def visible(*, quick: bool) -> Iterator[Row]:
     half, most = percentile(seconds, 50), percentile(seconds, 99)
     yield Row("commit to visible on 3 hosts, p50", ms([half]), budget="< 30 ms", met=half < 0.03)
     yield Row("commit to visible on 3 hosts, p99", ms([most]), budget="< 150 ms", met=most < 0.15)
+
+
+def beside_a_hanging_one(*, quick: bool) -> Iterator[Row]:
+    """The same for two hosts while a third takes connections and never answers, and while it is well."""
+    rounds = 50 if quick else 300
+    with (
+        DurablePostgres() as postgres,
+        Redis() as redis,
+        MediaHost() as one,
+        MediaHost() as two,
+        MediaHost() as three,
+    ):
+        targets = {f"host{n + 1}": host.url for n, host in enumerate((one, two, three))}
+        with Site(database=postgres.url, broker=redis.url, targets=targets) as site:
+            site.call("ledger.make")
+            with worker(site):
+                roots = [str(host.root) for host in (one, two)]
+                site.call("delivering.seconds_until_visible", 10, roots, 0.05)
+                well = site.call("delivering.seconds_until_visible", rounds, roots, 0.05)
+                three.pause()
+                try:
+                    hanging = site.call("delivering.seconds_until_visible", rounds, roots, 0.05)
+                finally:
+                    three.resume()
+    for percent in (50, 99):
+        ours, normal = percentile(hanging, percent), percentile(well, percent)
+        title = f"commit to visible on 2 hosts while a third hangs, p{percent}"
+        yield Row(
+            title, ms([ours]), f"{ms([normal])} (it is well)", f"{ours / normal:.2f}x", "≤ 2x", ours <= 2 * normal
+        )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,55 @@ def test_a_hanging_host_does_not_keep_the_others_waiting(
         nginx.resume()
         site.beat()
         site.wait_for_agreement(names)
+
+
+def test_hosts_that_answer_probes_and_hang_on_files_leave_the_workers_to_the_others(
+    tmp_path: Path, nginx: Nginx, redis: Redis
+) -> None:
+    """Promise 7: as many such hosts as there are worker processes; their breakers open, and close by themselves."""
+    redis.flush()
+    is_well = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        while True:
+            method, _, _ = read_request(sock)
+            if method == "PUT" and not is_well.is_set():
+                is_well.wait(30)
+                return
+            status = "404 Not Found" if method == "HEAD" and not is_well.is_set() else "200 OK"
+            length = 1 if method == "HEAD" else 0
+            sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n".encode())
+
+    options = {alias: {"read_timeout": 1.0} for alias in ("one", "two")}
+    with (
+        RawServer(script) as one,
+        RawServer(script) as two,
+        Site(
+            tmp_path,
+            {"one": one.url, "two": two.url, "well": nginx},
+            broker=redis.url,
+            options=options,
+            replicator={"DOWN_AFTER": 2, "RETRY_BASE": 2.0, "RETRY_CAP": 4.0},
+        ) as site,
+    ):
+        site.worker(2)
+        site.beat()
+        for number in range(4):
+            site.operator.call("save", name=f"first {number}.txt", data="1")
+        wait_until(
+            lambda: [site.operator.call("states").get(alias) for alias in ("one", "two")] == ["down", "down"],
+            30,
+            say=lambda: site.operator.call("states"),
+        )
+        lags = []
+        for number in range(20):
+            site.operator.call("save", name=f"{number}.txt", data="1")
+            lags.append(site.wait_for_agreement([f"{number}.txt"], hosts=["well"]))
+            time.sleep(0.1)
+        assert sorted(lags)[len(lags) // 2] < 0.5, lags
+        is_well.set()
+        wait_until(lambda: not site.operator.call("backlog"), 60, say=lambda: site.operator.call("states"))
+        assert set(site.operator.call("states").values()) == {"up"}
 
 
 def test_a_target_that_is_down_costs_nothing_until_it_is_up(

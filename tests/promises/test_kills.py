@@ -91,8 +91,9 @@ def test_a_worker_killed_in_mid_transfer_leaves_nothing_partial(
             host.pause()
             worker = site.shell()
             worker.tell("deliver", target=alias)
-            time.sleep(1.5)
-            assert [row["leased"] for row in site.operator.call("rows") if row["target"] == alias] == [True]
+            wait_until(lambda: [row for row in site.operator.call("rows") if row["target"] == alias and row["leased"]])
+            # As far as the buffers go.
+            time.sleep(0.5)
             worker.kill()
             host.resume()
             assert site.held(alias, "big.bin") == before
