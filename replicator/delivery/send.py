@@ -20,6 +20,7 @@ from replicator.local import kept
 from replicator.targets import get_target
 from replicator.targets.base import Target, TargetFile, safe_name, url_path
 from replicator.targets.http import PIECE
+from replicator.targets.throttle import seconds_waited
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def send(target: Target, claim: Claim) -> Outcome:
     """Make *target* hold what *claim* says; what became of it. Never raises."""
     if not claim.live():
         return Outcome(claim, LeaseEnded("the lease ended before its turn came"), sent=False)
-    start = time.monotonic()
+    start = _clock()
     try:
         storage = _storage(claim)
         file = _target_file(storage, claim)
@@ -40,17 +41,22 @@ def send(target: Target, claim: Claim) -> Outcome:
             _put(target, file, storage, claim)
     except DeliveryError as error:
         log.info("delivery failed", extra={**claim.facts, "error": error.kind, "reason": str(error)})
-        return Outcome(claim, error, seconds=time.monotonic() - start)
+        return Outcome(claim, error, seconds=_clock() - start)
     except Exception as error:  # one target's defect must not end the run for the other files
         # The message stays out: it may hold a URL with a password. Where it happened is enough to find it.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
         log.error("target raised what it should not", extra={**claim.facts, "where": where})  # noqa: TRY400
-        seconds = time.monotonic() - start
+        seconds = _clock() - start
         return Outcome(claim, Unexpected(f"a defect in the target's code: {where}"), seconds=seconds)
     if log.isEnabledFor(logging.DEBUG):
         log.debug("deleted" if claim.deleted else "delivered", extra=claim.facts)
-    return Outcome(claim, bytes=0 if claim.deleted else claim.size, seconds=time.monotonic() - start)
+    return Outcome(claim, bytes=0 if claim.deleted else claim.size, seconds=_clock() - start)
+
+
+def _clock() -> float:
+    """The time that goes by while a target is not what holds up: who keeps to a bandwidth is not slow."""
+    return time.monotonic() - seconds_waited()
 
 
 def _put(target: Target, file: TargetFile, storage: Storage, claim: Claim) -> None:

@@ -10,6 +10,7 @@ from threading import Lock, local
 
 #: Bytes per second below which servers give up on a transfer, whoever is slow (Apache: 500, ``RequestReadTimeout``).
 LEAST = 1024
+_waited = local()
 #: Seconds that one piece takes at the full rate: shorter costs more, longer is less smooth.
 _PIECE_SECONDS = 0.1
 
@@ -47,6 +48,7 @@ class Throttle:
             self._free_at = begins + size / self.rate
         if begins > now:
             time.sleep(begins - now)
+            _waited.seconds = seconds_waited() + time.monotonic() - now
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -60,6 +62,11 @@ class Throttle:
     @property
     def _is_off(self) -> bool:
         return getattr(self._here, "off", False)
+
+
+def seconds_waited() -> float:
+    """How long this thread has waited for any throttle: no target took that time."""
+    return getattr(_waited, "seconds", 0.0)
 
 
 def share(bandwidth: float | None, concurrency: int, workers: int) -> float | None:

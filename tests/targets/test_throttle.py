@@ -133,6 +133,17 @@ def test_time_in_which_nothing_went_over_is_not_made_up_for() -> None:
     assert time.monotonic() - begun > 0.25
 
 
+def test_the_wait_is_not_the_targets_slowness(nginx: MediaHost, folder: Path, deliver: Deliver) -> None:
+    """Promise 7: who is slow is closed after a while. A limit of one's own must not look like that."""
+    target = WebDAVTarget("media1", url=nginx.url, bandwidth=256 * 1024, workers=1)
+    (folder / "a.bin").write_bytes(bytes(512 * 1024))
+    begun = time.monotonic()
+    outcome = deliver(target, "a.bin")
+    assert time.monotonic() - begun > 1.5
+    assert 0 < outcome.seconds < 0.5
+    target.close()
+
+
 def test_what_s3_is_sent_is_limited(make_s3: MakeS3, folder: Path, deliver: Deliver) -> None:
     target = make_s3(times={"bandwidth": 4 * MIB})
     target.probe()  # boto takes its time to import
