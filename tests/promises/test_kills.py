@@ -91,7 +91,9 @@ def test_a_worker_killed_in_mid_transfer_leaves_nothing_partial(
             host.pause()
             worker = site.shell()
             worker.tell("deliver", target=alias)
-            wait_until(lambda: [row for row in site.operator.call("rows") if row["target"] == alias and row["leased"]])
+            wait_until(
+                lambda alias=alias: any(row["leased"] for row in site.operator.call("rows") if row["target"] == alias)
+            )
             # As far as the buffers go.
             time.sleep(0.5)
             worker.kill()
