@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -221,7 +221,7 @@ class Target(ABC):
     def probe(self) -> None:
         """Return if the target is up. Quick: a few seconds at most; leaves nothing behind."""
 
-    def examine(self, prefix: str = "/", *, size: int = LARGE) -> Iterator[Finding]:
+    def examine(self, prefix: str = "/", *, size: int = LARGE) -> Generator[Finding, None, None]:
         """Try what delivery relies on below *prefix*; each finding as soon as it is known. Takes seconds.
 
         Works in a scratch folder of its own, touches nothing else, and removes it in any case: close the iterator if

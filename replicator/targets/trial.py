@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from statistics import median
 from typing import TYPE_CHECKING
@@ -49,7 +49,7 @@ class Trial(Scratch):
         super().__init__(target, make_file)
         self.size = size
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Generator[Finding, None, None]:
         """Each as soon as it is known. The folder is removed in any case; what could not be is named: at the end by
         a finding, by ``Unavailable`` if the caller closes this before, or is interrupted."""
         yield Finding("scratch", "note", f"all of this happens in {self.place}, which is removed at the end")

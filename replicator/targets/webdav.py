@@ -7,7 +7,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
@@ -174,7 +174,7 @@ class WebDAVTarget(Target):
         if answer.status in (401, 403) or (answer.status >= 500 and answer.status != 501):
             raise failure("OPTIONS", path, answer)
 
-    def examine(self, prefix: str = "/", *, size: int = LARGE) -> Iterator[Finding]:
+    def examine(self, prefix: str = "/", *, size: int = LARGE) -> Generator[Finding, None, None]:
         make_file = partial(TargetFile, "", prefix=prefix)
         return WebDAVTrial(self, make_file, size, self._options).findings()
 
