@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any, TypeVar
 
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import models, transaction
+from django.db.models import Case, QuerySet, Value, When
+from django.db.models.functions import Replace
 from django.utils import timezone
 
 from replicator.conf import config
@@ -15,6 +18,10 @@ from replicator.models import MediaFile, NodeState, Replica
 
 #: Seconds that a node's sign of life stands for: this is on the path of every batch.
 _OFTEN = 10.0
+#: Seconds after which what a transaction of the site had is looked at again.
+_AGAIN = 0.5
+
+M = TypeVar("M", bound=models.Model)
 
 
 def to_serve(target: str) -> list[str]:
@@ -96,10 +103,48 @@ def share(*, batch: int = 10_000) -> int:
     return total
 
 
+def is_known(node: str) -> bool:
+    """Whether *node*'s workers were ever seen, or anything is noted of it."""
+    return (
+        _states().filter(node=node).exists()
+        or Replica.objects.using(database.alias()).pending().of(node).exists()
+        or _outdated_at(node).exists()
+    )
+
+
+def forget(node: str) -> int:
+    """*node* is gone for good: what waits for it is anybody's, no file arrived there, and nobody waits for its disk.
+    The number of rows changed, in short transactions; what a transaction of the site has just now comes last."""
+    replicas, files = Replica.objects.using(database.alias()), MediaFile.objects.using(database.alias())
+    without = Replace("outdated_at", Value(f",{node},"), Value(","))
+    total = _update(
+        _outdated_at(node), outdated_at=Case(When(outdated_at=f",{node},", then=Value("")), default=without)
+    )
+    total += _update(replicas.of(node), node="") + _update(files.filter(node=node), node="")
+    # Last: by it people find the node again if this is interrupted.
+    return total + _states().filter(node=node).delete()[0]
+
+
+def _update(rows: QuerySet[M], *, batch: int = 5_000, **columns: Any) -> int:
+    """Update *rows*, which are then none of them any more; the number."""
+    total = after = 0
+    while True:
+        with transaction.atomic(using=database.alias()):
+            some = database.skip_locked(rows.filter(pk__gt=after).order_by("pk"))
+            ids = list(some.values_list("pk", flat=True)[:batch])
+            total += rows.filter(pk__in=ids).update(**columns)
+        if ids:
+            after = ids[-1]
+        elif rows.exists():
+            after = 0
+            time.sleep(_AGAIN)
+        else:
+            return total
+
+
 def outdated(node: str, limit: int) -> list[MediaFile]:
     """Files of which *node*'s disk may have an older version."""
-    files = MediaFile.objects.using(database.alias()).exclude(outdated_at="")
-    return list(files.filter(outdated_at__contains=f",{node},").order_by("pk")[:limit])
+    return list(_outdated_at(node).order_by("pk")[:limit])
 
 
 def note_up_to_date(file: MediaFile, node: str) -> None:
@@ -120,6 +165,11 @@ def hold_home(file: MediaFile) -> bool:
     there = Replica.objects.using(database.alias()).filter(file=file, target__in=home)
     calm = database.skip_locked(there.filter(lease=None, doubt=False)).values_list("pk", flat=True)
     return len(calm) == there.count()
+
+
+def _outdated_at(node: str) -> QuerySet[MediaFile]:
+    files = MediaFile.objects.using(database.alias()).exclude(outdated_at="")
+    return files.filter(outdated_at__contains=f",{node},")
 
 
 def _is_old(state: NodeState) -> bool:

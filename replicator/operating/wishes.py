@@ -15,7 +15,7 @@ from replicator import ledger, wake
 from replicator.ledger import backfilling, life, retiring
 from replicator.ledger.database import alias
 from replicator.models import TargetRun, TargetState
-from replicator.operating import runs
+from replicator.operating import audit, runs
 from replicator.operating.places import storages_at
 from replicator.operating.retiring import brake, check_may_delete, check_nothing_is_lost, quiet_from
 from replicator.operating.runs import NotStarted
@@ -272,6 +272,24 @@ class Retire(Wish):
         return f"{said}Started {run}.", run
 
 
+class Audit(Wish):
+    done = "audited"
+
+    def check(self) -> None:
+        check_no_other(self.target)
+
+    def effect(self) -> list[str]:
+        return audit.effect(self.target, self.chosen, dry_run=self.dry_run)
+
+    def do(self) -> tuple[str, TargetRun | None]:
+        run = audit.begin(self.target, self.chosen, dry_run=self.dry_run, who=self.who)
+        return f"Started {run}.", run
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name != "dry_run"}
+
+
 class Recording:
     """What a backfill of a target has to record."""
 
@@ -347,4 +365,5 @@ WISHES: dict[str, type[Wish]] = {
     "retire": Retire,
     "backfill": Backfill,
     "resync": Resync,
+    "audit": Audit,
 }
