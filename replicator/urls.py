@@ -6,12 +6,19 @@ import re
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import InvalidStorageError, storages
-from django.urls import URLPattern, re_path
+from django.urls import URLPattern, path, re_path
 
+from replicator import monitoring
 from replicator.conf import media_url
 from replicator.storage import ProtectedStorage
 from replicator.targets.base import url_path
 from replicator.views import Permission, serve_mogilefs_file, serve_protected_file
+
+
+def health_urls() -> list[URLPattern]:
+    """``/healthz``, ``/readyz`` and ``/metrics``: ``urlpatterns += health_urls()``. See ``docs/operate.md``."""
+    views = (monitoring.healthz, monitoring.readyz, monitoring.metrics)
+    return [path(view.__name__, view, name=f"replicator-{view.__name__}") for view in views]
 
 
 def mogilefs_urls(*, permission: Permission | None = None, as_attachment: bool = False) -> list[URLPattern]:

@@ -177,6 +177,21 @@ def send(task: str, *messages: list[Any], node: str = "") -> bool:
     return True
 
 
+def is_broker_there() -> bool:
+    """Whether the broker answers, by a connection of its own, within a few times ``ANNOUNCE_TIMEOUT``. Never raises."""
+    connection = _connection(current_app)
+    try:
+        connection.connect()
+        connection.channel()
+    except Exception as error:  # whatever a transport raises
+        log.info("broker gives no answer", extra={"error": type(error).__name__})
+        return False
+    finally:
+        with suppress(Exception):
+            connection.collapse()
+    return True
+
+
 def clear_flag(target: str) -> None:
     """Say that no wake-up for *target* is waiting any more. To be called before looking for work, not after:
     what is recorded in between is then announced again. Never raises; a flag that stays ends by itself."""
