@@ -15,6 +15,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from replicator.errors import Refused, Unavailable
+from replicator.ledger import health, life
+from replicator.models import TargetState
 from replicator.storage import ReplicatedStorage
 from replicator.targets import get_target
 from replicator.testing import MemoryTarget
@@ -101,6 +103,30 @@ def test_a_target_that_is_down_is_examined_for_its_advice(site: ReplicatedStorag
     assert "media1: no answer: 403 to OPTIONS" in done.out
     assert "  MUST    answers        403 to OPTIONS" in done.out
     assert done.error == "1 target did not answer."
+
+
+def test_what_people_closed_is_left_alone_unless_it_is_named(site: ReplicatedStorage, manage: Manage) -> None:
+    """A host that is being repaired is no alarm."""
+    memory("media2").fail_with = Unavailable("connection refused")
+    life.pause("media2")
+    done = manage("probe", "--full")
+    assert "media2: paused: not asked" in done.out
+    assert done.error == ""
+    assert memory("media2").operations == []
+    assert json.loads(manage("probe", "--json").out)[1]["answers"] is None
+    assert manage("probe", "media2").error == "1 target did not answer."
+    life.enter("media1", TargetState.Phase.READ_ONLY)
+    done = manage("probe", "--full")
+    assert done.out == "media1: answers\nmedia2: paused: not asked\n"
+    assert "nothing is left" in manage("probe", "media1").out
+
+
+def test_a_target_whose_breaker_is_open_is_not_called_up(site: ReplicatedStorage, manage: Manage) -> None:
+    """A probe proves nothing against files that failed."""
+    health.trip("media1", "it hangs on each PUT")
+    done = manage("probe")
+    assert "media1: answers; but files fail there" in done.out
+    assert health.is_down("media1")
 
 
 def test_for_programs(site: ReplicatedStorage, manage: Manage) -> None:

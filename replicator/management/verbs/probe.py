@@ -16,7 +16,7 @@ from replicator import delivery
 from replicator.conf import config
 from replicator.delivery.probing import is_answering
 from replicator.errors import DeliveryError
-from replicator.ledger import health
+from replicator.ledger import health, life
 from replicator.management.verbs.base import Verb, number_of, storages_named, targets_named
 from replicator.storage.ownroot import mistakes
 from replicator.storage.replicated import ReplicatedStorage
@@ -25,6 +25,9 @@ from replicator.targets.base import url_path
 from replicator.targets.findings import LARGE, Finding
 
 _MIB = 1024 * 1024
+#: What people want of targets that are not asked, and of those where nothing is written, unless they are named.
+_UNASKED = ("paused", "retired")
+_UNWRITTEN = (*_UNASKED, "read-only")
 
 
 @dataclass(slots=True)
@@ -32,7 +35,8 @@ class Answer:
     """What became of one target."""
 
     target: str
-    answers: bool
+    answers: bool | None
+    """None: people do not want it to be asked."""
     text: str
     """How it answers, or why not."""
     mistakes: list[str] = field(default_factory=list)
@@ -61,6 +65,8 @@ touched. Each line says what was found:
   should  it costs something: change it when you can
   MUST    files do not arrive, or not as they are, until it is changed
 
+Targets that are paused or retired are not asked, and those that are read-only not examined, unless they are named.
+
   manage.py replicator probe                       are all of them up?
   manage.py replicator probe media2                is media2 fit?
   manage.py replicator probe --full --json         all of them, for a program
@@ -86,11 +92,13 @@ The exit code is 1 if one does not answer, is not what it is said to be, or must
         answers: list[Answer] = []
         show: Callable[[str], object] = (lambda line: None) if options["json"] else lambda line: _say(line, out)
         for target in targets_named(options["target"]):
-            answer = _asked(target)
+            # Who names it wants to know, whatever it is closed for.
+            closed = "" if options["target"] else life.why_closed(target)
+            answer = Answer(target, None, f"{closed}: not asked") if closed in _UNASKED else _asked(target)
             answers.append(answer)
             for line in (answer.text, *answer.mistakes):
                 show(f"{target}: {line}")
-            if is_full:
+            if is_full and closed not in _UNWRITTEN:
                 prefix = _prefix(target, options["storage"])
                 _examine(answer, prefix, options["size"] or LARGE, show)
         if options["json"]:
@@ -106,8 +114,13 @@ def _asked(target: str) -> Answer:
         raise CommandError(str(error)) from error
     if reason:
         return Answer(target, False, f"no answer: {reason}")
-    was_down = health.is_down(target) and delivery.probe(target)[target]
-    answer = Answer(target, True, "answers; it was down, and is up now" if was_down else "answers")
+    text = "answers"
+    if health.is_down(target):
+        delivery.probe(target)
+        text += "; it was down, and is up now"
+        if health.is_down(target):
+            text = "answers; but files fail there, so it is down until one that is tried arrives"
+    answer = Answer(target, True, text)
     if target in config().home:
         answer.mistakes += mistakes(target)
     return answer
@@ -155,7 +168,7 @@ def _say(line: str, out: OutputWrapper) -> None:
 
 def _judge(answers: list[Answer]) -> None:
     """Raises unless all is as it must be."""
-    if silent := sum(not answer.answers for answer in answers):
+    if silent := sum(answer.answers is False for answer in answers):
         raise CommandError(f"{number_of(silent, 'target')} did not answer.")
     if any(answer.mistakes for answer in answers):
         raise CommandError('Correct the url, or the option "node": what is saved here would be called synced there.')
