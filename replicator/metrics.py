@@ -200,15 +200,15 @@ def _work() -> Iterator[Metric]:
         ],
     )
     of_source = copies.order_by().values("source").annotate(last=Max("pk")).values("last")
-    sums = CopyPart.objects.using(database.alias()).filter(run__in=of_source).order_by().values("run__source")
+    sums = CopyPart.objects.using(database.alias()).filter(run__in=of_source).order_by().values_list("run__source")
     yield _gauge(
         "copy_files",
         "Files of each source's last copy, by what became of them",
         ["source", "state"],
         [
-            ((row["run__source"], state), row[f"sum_{state}"] or 0)
-            for row in sums.annotate(**{f"sum_{state}": Sum(state) for state in _COPIED})
-            for state in _COPIED
+            ((source, state), number)
+            for source, *numbers in sums.annotate(*(Sum(state, default=0) for state in _COPIED))
+            for state, number in zip(_COPIED, numbers, strict=True)
         ],
     )
 

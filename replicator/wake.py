@@ -178,8 +178,8 @@ def send(task: str, *messages: list[Any], node: str = "") -> bool:
 
 
 def is_broker_there() -> bool:
-    """Whether the broker answers, by a connection of its own, within a few times ``ANNOUNCE_TIMEOUT``. Never raises."""
-    connection = _connection(current_app)
+    """Whether the broker answers a connection of its own, within a few times ``ANNOUNCE_TIMEOUT``. Never raises."""
+    connection: Any = _connection(current_app)
     try:
         connection.connect()
         connection.channel()

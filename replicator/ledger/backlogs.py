@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, Min
 from django.utils import timezone
@@ -100,4 +100,4 @@ def _aware(value: datetime | str | None) -> datetime | None:
     """SQLite gives a text."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
-    return timezone.make_aware(value, timezone.utc) if value is not None and timezone.is_naive(value) else value
+    return value.replace(tzinfo=UTC) if value is not None and timezone.is_naive(value) else value
