@@ -325,8 +325,11 @@ CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=f"redis+socket://{
 CELERY_TASK_TIME_LIMIT: int = env.number("TASK_TIME_LIMIT", default=6 * 3600)
 # What else Celery needs is the same everywhere, and is in project/celery.py.
 
-# FLOWER_URL: where the gallery's link to Flower leads; none: no link. Flower's own password is FLOWER_BASIC_AUTH.
+# FLOWER_URL: where the gallery's and the admin's links to Flower lead; none: no links. Flower's own password is
+# FLOWER_BASIC_AUTH.
 FLOWER_URL: str = env.str("FLOWER_URL", default="")
+if FLOWER_URL:
+    REPLICATOR["FLOWER_URL"] = FLOWER_URL
 
 # LOG_LEVEL: of the replicator's and the project's logs.
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO").upper()

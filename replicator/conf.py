@@ -75,6 +75,8 @@ class Config:
     the oldest one that waits is older."""
     metrics_token: str = field(default="", repr=False)
     """What who reads the metrics sends as a bearer token; empty: only staff who are logged in read them."""
+    flower_url: str = ""
+    """Where browsers find Flower: the admin then links the task that was last at a file to its page there."""
     tombstone_age: float = DAY
     """How long the row of a deleted file stays after every target confirmed."""
     orphan_grace: float = 3600.0
@@ -139,6 +141,9 @@ NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: What RFC 6750 (section 2.1) lets a bearer token be, and nobody guesses.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 
+#: No credentials: the admin shows it.
+_WEB = re.compile(r"https?://[^\s@?#]+")
+
 #: Of characters that mean themselves in a URL and in nginx's configuration.
 _LOCATION = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
 
@@ -164,7 +169,7 @@ def problems(raw: object) -> Iterator[Problem]:
     if not isinstance(raw, Mapping):
         yield Problem("REPLICATOR is not a dictionary.", 'Write REPLICATOR = {"TARGETS": {…}}.')
         return
-    texts = ["NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", "METRICS_TOKEN"]
+    texts = ["NODE", "SHARED_MEDIA", "X_ACCEL_REDIRECT", "METRICS_TOKEN", "FLOWER_URL"]
     known = ["TARGETS", "STAGING", *texts, *(key.upper() for key in _NUMBERS)]
     for key, value in raw.items():
         if key not in known:
@@ -190,6 +195,12 @@ def problems(raw: object) -> Iterator[Problem]:
                 yield Problem(
                     f'REPLICATOR["X_ACCEL_REDIRECT"] is {value!r}.',
                     'Write the path of the location in nginx\'s configuration: "/replicator-mogilefs/".',
+                )
+        elif key == "FLOWER_URL":
+            if not isinstance(value, str) or (value and not _WEB.fullmatch(value)):
+                yield Problem(
+                    f'REPLICATOR["FLOWER_URL"] is {value!r}.',
+                    'Write the URL that Flower\'s start page has in a browser: "https://flower.example.com/".',
                 )
         elif key == "METRICS_TOKEN":
             if not isinstance(value, str) or (value and not _TOKEN.fullmatch(value)):

@@ -10,8 +10,11 @@ from django.db.models import Count, QuerySet
 
 from replicator import ledger, wake
 from replicator.conf import config
-from replicator.ledger import database, life
+from replicator.ledger import backfilling, database, life
 from replicator.models import Replica
+
+#: Replicas in one statement; SQLite takes 32,766 parameters.
+_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Requeued:
     """What became of the failed ones among some replicas."""
 
     by_target: Mapping[str, int]
-    """How many failed replicas were found, by target."""
+    """How many were found, by target."""
     count: int
     """How many are pending again."""
     woken: bool
@@ -50,6 +53,18 @@ def requeue(replicas: QuerySet[Replica]) -> Requeued:
     rows = Replica.objects.using(database.alias()).failed().filter(pk__in=replicas.order_by().values("pk"))
     found = dict(rows.order_by().values_list("target").annotate(Count("pk")))
     count = ledger.requeue(replicas) if found else 0
+    return Requeued(found, count, _wake(sorted(found.keys() & config().targets.keys())))
+
+
+def send_again(replicas: QuerySet[Replica]) -> Requeued:
+    """Have all of *replicas* sent again, whatever was confirmed, and wake workers. Safe to call twice."""
+    rows = Replica.objects.using(database.alias()).filter(pk__in=replicas.order_by().values("pk"))
+    found = dict(rows.order_by().values_list("target").annotate(Count("pk")))
+    ids = list(rows.values_list("pk", flat=True)) if found else []
+    count = 0
+    for at in range(0, len(ids), _BATCH):
+        with transaction.atomic(using=database.alias()):
+            count += backfilling.distrust(ids[at : at + _BATCH])
     return Requeued(found, count, _wake(sorted(found.keys() & config().targets.keys())))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -18,10 +19,12 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from replicator.admin.counting import CappedPaginator
 from replicator.conf import config
 from replicator.errors import kinds
-from replicator.models import Replica
-from replicator.requeueing import requeue
+from replicator.models import MediaFile, Replica
+from replicator.operating.audit.verifying import MOST, verify
+from replicator.requeueing import requeue, send_again
 from replicator.storage.replicated import replicated_storages
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class ReadOnlyAdmin(ReadOnlyBase):
     if hasattr(admin, "ShowFacets"):  # not on Django 4.2
         show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    paginator = CappedPaginator
 
     class Media:
         css = {"all": ["replicator/admin.css"]}
@@ -53,9 +57,9 @@ class ReadOnlyAdmin(ReadOnlyBase):
 
 
 class RequeueAdmin(ReadOnlyAdmin):
-    """With the action that tries failed replicas again."""
+    """With what can be done about replicas: try failed ones again, send them again, ask their targets for them."""
 
-    actions = ["requeue_failed"]
+    actions = ["requeue_failed", "verify_now", "send_again"]
 
     def has_requeue_permission(self, request: HttpRequest) -> bool:
         """Whoever may change replicas may have them tried again: that is the one thing people can change there."""
@@ -84,6 +88,38 @@ class RequeueAdmin(ReadOnlyAdmin):
         for note in done.notes() if done.count else []:
             self.message_user(request, note, messages.WARNING)
 
+    @admin.action(description=_("Verify now"), permissions=["requeue"])
+    def verify_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Asks the targets, and sends again what they lack. For a few: whoever asks waits for it."""
+        ids = list(self.chosen_replicas(queryset).order_by("pk").values_list("pk", flat=True)[: MOST + 1])
+        found = verify(ids[:MOST], repair=True)
+        well = sum(not each.what for each in found)
+        text = ngettext("%(count)s replica is as recorded.", "%(count)s replicas are as recorded.", well)
+        self.message_user(request, text % {"count": well}, messages.SUCCESS if well else messages.INFO)
+        for each in found:
+            if each.what:
+                end = _("It is sent again.") if each.sent else ""
+                words = f"{each.storage}: {each.name} at {each.target}: {each.text or each.what}. {end}".strip()
+                self.message_user(request, words, messages.WARNING)
+                if each.sent:
+                    self.log_change(request, Replica(pk=each.replica), f"Verified: {each.what}; sent again.")
+        if len(ids) > MOST:
+            self.message_user(
+                request,
+                _("Only the first %(most)s were looked at: to look at more, start an audit of the target.")
+                % {"most": MOST},
+                messages.WARNING,
+            )
+
+    @admin.action(description=_("Send again, whatever was confirmed"), permissions=["requeue"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """For who knows that targets have lost files. Harmless: they get what they should hold."""
+        done = send_again(self.chosen_replicas(queryset))
+        text = ngettext("%(count)s replica is sent again.", "%(count)s replicas are sent again.", done.count)
+        self.message_user(request, text % {"count": f"{done.count:,}"}, messages.SUCCESS)
+        for note in done.notes() if done.count else []:
+            self.message_user(request, note, messages.WARNING)
+
     def left_alone(self, selected: int, requeued: int) -> str:
         """What to say of those of the selection that were not requeued."""
         return ""
@@ -100,6 +136,16 @@ def moment(when: datetime | None) -> SafeString | str:
         return "-"
     exact = date_format(localtime(when), "DATETIME_FORMAT")
     return format_html('<time datetime="{}" title="{}">{}</time>', when.isoformat(), exact, naturaltime(when))
+
+
+def task_link(task: UUID | None) -> SafeString | str:
+    """A Celery task's id, and its page in Flower, if the settings say where that is."""
+    if task is None:
+        return "-"
+    if not config().flower_url:
+        return str(task)
+    url = f"{config().flower_url.rstrip('/')}/task/{task}"
+    return format_html('<a href="{}" rel="noreferrer">{}</a>', url, task)
 
 
 class ReplicaColumns:
@@ -182,3 +228,19 @@ class ErrorFilter(Choices):
 
     def known(self) -> Iterable[str]:
         return sorted(kinds())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        # What is synced has none: said so, the partial indexes of the others will do.
+        open_work = Q(status=Replica.Status.PENDING) | Q(status=Replica.Status.FAILED)
+        rows = super().queryset(request, queryset)
+        return rows.filter(open_work) if self.value() else rows
+
+
+def exact_first(rows: QuerySet[Any], term: str, column: str, found: QuerySet[Any]) -> QuerySet[Any]:
+    """*found*, unless *term* is a whole name: then the files of that name, which an index has, whatever their number.
+
+    *column*: the id of the file, in *rows*.
+    """
+    files = MediaFile.objects.filter(storage__in=[storage.alias for storage in replicated_storages()], name=term)
+    ids = list(files.values_list("pk", flat=True))
+    return rows.filter(**{f"{column}__in": ids}) if ids else found

@@ -18,7 +18,15 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from replicator.admin.base import Choices, ReplicaColumns, RequeueAdmin, StorageFilter, badge, moment
+from replicator.admin.base import (
+    Choices,
+    ReplicaColumns,
+    RequeueAdmin,
+    StorageFilter,
+    badge,
+    exact_first,
+    moment,
+)
 from replicator.conf import config
 from replicator.models import MediaFile, Replica
 from replicator.storage.protected import ProtectedStorage
@@ -80,7 +88,7 @@ class MediaFileAdmin(RequeueAdmin):
     list_display = ["name", "storage", "human_size", "written", "targets"]
     list_filter = [StorageFilter, "deleted"]
     search_fields = ["name"]
-    search_help_text = _("part of a name")
+    search_help_text = _("a whole name, which is quick, or part of one")
     ordering = ["-pk"]
     inlines = [ReplicaInline]
     fieldsets = [
@@ -100,6 +108,12 @@ class MediaFileAdmin(RequeueAdmin):
         in_order = Prefetch("replicas", Replica.objects.order_by("target"))
         files: QuerySet[MediaFile] = super().get_queryset(request)
         return files.prefetch_related(in_order)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        return exact_first(queryset, search_term, "pk", found), may_repeat
 
     def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
         return Replica.objects.filter(file__in=queryset.order_by().values("pk"))

@@ -13,7 +13,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from replicator.admin.base import ErrorFilter, FileStorageFilter, ReplicaColumns, RequeueAdmin, TargetFilter
+from replicator.admin.base import (
+    ErrorFilter,
+    FileStorageFilter,
+    ReplicaColumns,
+    RequeueAdmin,
+    TargetFilter,
+    exact_first,
+    task_link,
+)
 from replicator.models import Replica
 
 
@@ -24,20 +32,26 @@ class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
     list_select_related = ["file"]
     list_filter = ["status", TargetFilter, ErrorFilter, FileStorageFilter]
     search_fields = ["file__name"]
-    search_help_text = _("part of a file's name")
+    search_help_text = _("a file's whole name, which is quick, or part of one")
     fieldsets = [
         (None, {"fields": ["file_link", "target", "status_badge", "waits_since", "due", "attempts", "attempted_at"]}),
         (_("Error"), {"fields": ["error_kind", "http_status", "error_text"]}),
         (_("What is confirmed"), {"fields": ["synced_at", "version", "doubt", "provisional"]}),
-        (_("In a worker's hands"), {"fields": ["lease", "lease_until", "sent"]}),
+        (_("In a worker's hands"), {"fields": ["task_link", "lease", "lease_until", "sent"]}),
     ]
-    readonly_fields = ["file_link", "status_badge", "waits_since", "due"]
+    readonly_fields = ["file_link", "status_badge", "waits_since", "due", "task_link"]
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
         # Also what keeps the database to the partial index of a status: in the order of the primary key it would
         # rather pass over millions of synced rows until it has found a page of failed ones.
         orders = {Replica.Status.FAILED.value: ["-since"], Replica.Status.PENDING.value: ["due_at"]}
         return orders.get(request.GET.get("status__exact", ""), ["-pk"])
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        return exact_first(queryset, search_term, "file", found), may_repeat
 
     def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
         return queryset
@@ -51,6 +65,11 @@ class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
             "%(count)s of the selected have not failed and were left as they are.",
             left,
         ) % {"count": f"{left:,}"}
+
+    @admin.display(description=_("last task"))
+    def task_link(self, replica: Replica) -> SafeString | str:
+        """Its page in Flower, which knows the last some thousand."""
+        return task_link(replica.task)
 
     @admin.display(description=_("file"), ordering="file__name")
     def file_link(self, replica: Replica) -> SafeString:
