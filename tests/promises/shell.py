@@ -37,6 +37,7 @@ from django.utils import timezone
 from project.demo.livefiles import LiveFiles
 from replicator import delivery, ledger, local, tasks, wake
 from replicator.conf import config
+from replicator.ledger import counters
 from replicator.models import CopyFailure, CopyRun, MediaFile, Replica, TargetState
 from replicator.storage import ReplicatedStorage, spool
 from replicator.targets import get_target
@@ -222,6 +223,17 @@ def backlog(target: str = "", but: str = "") -> int:
 @command
 def attempts(target: str) -> int:
     return sum(Replica.objects.at(target).values_list("attempts", flat=True))
+
+
+@command
+def counted() -> dict[str, dict[str, float]]:
+    """What workers have counted, by target."""
+    return counters.read()
+
+
+@command
+def synced(target: str) -> int:
+    return Replica.objects.at(target).filter(status=Replica.Status.SYNCED).count()
 
 
 @command
