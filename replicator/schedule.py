@@ -16,12 +16,18 @@ PERIODS = {
     "replicator.prune": 600,
 }
 
+#: task → hour and minute, of each night, in Celery's time zone
+NIGHTLY = {"replicator.audit": (3, 17)}
+#: Seconds after which one that no worker took waits for the next night.
+_NIGHT = 4 * 3600
+
 
 def seed(**_: Any) -> list[str]:
     """Add the entries that are not there yet; the names of those added. A removed entry comes back: disable it."""
     if not apps.is_installed("django_celery_beat"):
         return []
-    interval, task = (apps.get_model("django_celery_beat", name) for name in ("IntervalSchedule", "PeriodicTask"))
+    names = ("IntervalSchedule", "CrontabSchedule", "PeriodicTask")
+    interval, crontab, task = (apps.get_model("django_celery_beat", name) for name in names)
     added = []
     for name, seconds in PERIODS.items():
         if not task.objects.filter(name=name).exists():
@@ -29,6 +35,13 @@ def seed(**_: Any) -> list[str]:
             every = every or interval.objects.create(every=seconds, period="seconds")
             # One that waited until the next was sent is worth nothing.
             task.objects.create(name=name, task=name, interval=every, expire_seconds=seconds)
+            added.append(name)
+    for name, (hour, minute) in NIGHTLY.items():
+        if not task.objects.filter(name=name).exists():
+            each_day = {"day_of_week": "*", "day_of_month": "*", "month_of_year": "*"}
+            at = crontab.objects.filter(hour=str(hour), minute=str(minute), **each_day).first()
+            at = at or crontab.objects.create(hour=str(hour), minute=str(minute))
+            task.objects.create(name=name, task=name, crontab=at, expire_seconds=_NIGHT)
             added.append(name)
     return added
 

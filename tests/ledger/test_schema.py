@@ -28,10 +28,15 @@ def test_the_migrations_are_complete() -> None:
 def test_migrate_seeds_the_periodic_tasks() -> None:
     """Each names a task that exists, and those that waited too long are worth nothing."""
     entries = {entry.name: entry for entry in PeriodicTask.objects.filter(name__startswith="replicator.")}
-    assert set(entries) == set(schedule.PERIODS)
+    assert set(entries) == {*schedule.PERIODS, *schedule.NIGHTLY}
     for name, entry in entries.items():
         assert entry.enabled
         assert entry.task == name == getattr(tasks, name.removeprefix("replicator.")).name
+        if name in schedule.NIGHTLY:
+            assert (int(entry.crontab.hour), int(entry.crontab.minute)) == schedule.NIGHTLY[name]
+            assert (entry.crontab.day_of_week, entry.crontab.day_of_month) == ("*", "*")
+            assert 600 < entry.expire_seconds < 24 * 3600
+            continue
         assert (entry.interval.every, entry.interval.period) == (schedule.PERIODS[name], "seconds")
         assert entry.expire_seconds == schedule.PERIODS[name]
 
@@ -46,7 +51,9 @@ def test_what_people_change_stays() -> None:
     assert schedule.seed() == []
     assert PeriodicTask.objects.get(name="replicator.sweep").interval == minute
     assert not PeriodicTask.objects.get(name="replicator.probe").enabled
-    assert PeriodicTask.objects.filter(name__startswith="replicator.").count() == len(schedule.PERIODS)
+    assert PeriodicTask.objects.filter(name__startswith="replicator.").count() == len(
+        [*schedule.PERIODS, *schedule.NIGHTLY]
+    )
 
 
 @pytest.mark.usefixtures("migrated")

@@ -325,7 +325,7 @@ def test_a_target_that_cannot_be_asked_is_not_begun_with(site: Site) -> None:
     with pytest.raises(NotStarted, match="is retired"):
         audit.begin("media1", {})
     audit.begin("media2", {})
-    with pytest.raises(NotStarted, match="audit .* of media2 is under way"):
+    with pytest.raises(NotStarted, match=r"audit .* of media2 is under way"):
         audit.begin("media2", {})
 
 

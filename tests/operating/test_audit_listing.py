@@ -49,7 +49,9 @@ OLD = datetime.now(UTC) - timedelta(days=3)
 
 
 def nothing_was_done() -> bool:
-    return not Replica.objects.exclude(status="synced").exists() and not AuditFinding.objects.exclude(cure="").exists()
+    return (
+        not Replica.objects.exclude(status="synced").exists() and not AuditFinding.objects.exclude(cure="").exists()
+    )
 
 
 def test_an_empty_listing_repairs_nothing(site: Site) -> None:
@@ -173,7 +175,9 @@ def test_names_that_can_never_be_sent_are_reported(site: Site) -> None:
     assert MediaFile.objects.count() == 1
 
 
-def test_findings_are_kept_as_many_as_people_read_and_all_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_are_kept_as_many_as_people_read_and_all_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor do they take the room of what is missing."""
     monkeypatch.setattr("replicator.operating.audit.findings.MOST", 10)
     site.save(*names(40))
@@ -306,7 +310,13 @@ def test_memory_stays_flat_whatever_is_listed(site: Site, monkeypatch: pytest.Mo
     Replica.objects.bulk_create(
         (
             Replica(
-                file=file, target="media1", status="synced", version=file.version, since=now, due_at=now, synced_at=now
+                file=file,
+                target="media1",
+                status="synced",
+                version=file.version,
+                since=now,
+                due_at=now,
+                synced_at=now,
             )
             for file in files
         ),
