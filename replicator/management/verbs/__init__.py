@@ -1,6 +1,7 @@
 """The verbs of ``manage.py replicator``, each a module of its own."""
 
 from replicator.management.verbs.adopt import Adopt
+from replicator.management.verbs.audit import Audit
 from replicator.management.verbs.base import Verb
 from replicator.management.verbs.copy_media import CopyMedia
 from replicator.management.verbs.import_retries import ImportRetries
@@ -15,5 +16,5 @@ from replicator.management.verbs.wait import Wait
 
 VERBS: list[Verb] = [
     *(Status(), Requeue(), Adopt(), ImportRetries(), Reclass(), Wait(), Probe(), CopyMedia()),
-    *(Pause(), Resume(), ReadOnly(), Activate(), Drain(), Retire(), Backfill(), Resync(), Runs()),
+    *(Pause(), Resume(), ReadOnly(), Activate(), Drain(), Retire(), Backfill(), Resync(), Runs(), Audit()),
 ]
