@@ -75,6 +75,7 @@ class Part(Server):
     """One service. It answers when its health check says so."""
 
     ready_within = 60.0
+    unprivileged = "nobody"
 
     def __init__(self, machine: Machine, name: str) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class Part(Server):
     def once(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
         """As ``docker compose exec`` does."""
         return subprocess.run(
-            command,
+            self._locked(command),
             cwd=self.working_folder,
             env={**self.environment(), **environment},
             stdin=subprocess.DEVNULL,
@@ -137,7 +138,7 @@ class Part(Server):
 
     def spawn(self, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command,
+            self._locked(command),
             cwd=self.working_folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -146,6 +147,13 @@ class Part(Server):
             start_new_session=True,
             **self._user(),  # type: ignore[call-overload]
         )
+
+    def _locked(self, command: list[str]) -> list[str]:
+        """Without capabilities, and with no way to get any."""
+        setpriv = [need("util-linux", "setpriv"), "--no-new-privs"]
+        if RUNNING_AS_ROOT and not self.unprivileged:
+            setpriv += ["--bounding-set=-all", "--inh-caps=-all"]
+        return [*setpriv, *command]
 
     def _local(self, arguments: list[str]) -> list[str]:
         found = self.machine.local_arguments(arguments, self.name)
@@ -156,6 +164,9 @@ class Part(Server):
 
 class Ours(Part):
     """In the image of the Dockerfile: what it copies, its variables, its command unless there is another."""
+
+    # The Python of a test run may lie in root's home, where nobody else may read.
+    unprivileged = None
 
     def command(self) -> list[str]:
         return self._local(self.service.get("command") or only("CMD").arguments)
@@ -183,9 +194,8 @@ class NginxPart(Part):
         (self.folder / "server.conf").write_text(text)
 
     def command(self) -> list[str]:
-        user = "user root; " if RUNNING_AS_ROOT else ""
         nginx = [need("nginx", "nginx"), "-p", str(self.folder), "-e", str(self.folder / "start.log")]
-        return [*nginx, "-c", str(self.folder / "server.conf"), "-g", f"{user}daemon off;"]
+        return [*nginx, "-c", str(self.folder / "server.conf"), "-g", "daemon off;"]
 
 
 class RedisPart(Part):
@@ -205,7 +215,6 @@ class RedisPart(Part):
 class PostgresPart(Part):
     """The image makes the database that its environment names, whose user has the password."""
 
-    unprivileged = Postgres.unprivileged
     stop_signal = Postgres.stop_signal
     _binary = Postgres._binary
 
