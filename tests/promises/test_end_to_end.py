@@ -53,14 +53,14 @@ def test_what_is_saved_overwritten_and_deleted_is_so_on_every_host(site: Site) -
 
 
 def test_a_commit_shows_within_a_moment(site: Site) -> None:
-    """The budget is p50 < 30 ms on an idle system; this only tells a message from a sweep."""
+    """The budget is p50 < 30 ms on an idle system; this only tells a message from what QUICK has wait for 2 s."""
     site.operator.call("save", name="warm.txt", data="1")
     site.wait_for_agreement(["warm.txt"])
     waits = []
     for number in range(5):
         site.operator.call("save", name=f"quick {number}.txt", data=str(number))
         waits.append(site.wait_for_agreement([f"quick {number}.txt"]))
-    assert sorted(waits)[2] < 0.5, waits
+    assert sorted(waits)[2] < 1.5, waits
 
 
 def test_a_transaction_arrives_whole_or_not_at_all(site: Site) -> None:
