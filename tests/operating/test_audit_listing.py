@@ -1,4 +1,4 @@
-"""What audits make of a target's listing: it may be wrong, cut short or somebody else's, and repairs nothing alone."""
+"""What audits make of a target's listing: it may be cut short or somebody else's, and repairs nothing alone."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_names_that_can_never_be_sent_are_reported(site: Site) -> None:
     assert MediaFile.objects.count() == 1
 
 
-def test_findings_are_kept_as_many_as_people_read_and_all_counted(
+def test_as_many_findings_are_kept_as_people_read_and_all_are_counted(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor do they take the room of what is missing."""
