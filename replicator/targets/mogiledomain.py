@@ -68,8 +68,10 @@ class Domain:
                 raise self.failure("list_keys", error) from None
             page = numbered(answer, "key_", "key_count")
             # The tracker's own comparison ignores the case.
+            if page and page[-1] == after:
+                raise Unavailable(f"list_keys: the tracker does not go on after the key {after!r}")
             yield from (key for key in page if key.startswith(prefix))
-            if not page or page[-1] == after or _is_past(page[-1], prefix):
+            if not page or _is_past(page[-1], prefix):
                 return
             after = page[-1]
             fields = {"after": after}

@@ -14,11 +14,12 @@ import pytest
 
 from replicator.errors import Corrupt, LeaseEnded, Refused, TargetError, Unavailable
 from replicator.targets import mogiledomain
-from replicator.targets.base import TargetFile
+from replicator.targets.base import Entry, TargetFile
 from replicator.targets.mogilefs import MogileFSTarget
 from replicator.targets.tracker import Trackers
 from replicator.testing import BytesContent
 from tests.mogilefs.cluster import MogileFS
+from tests.processes import free_port
 from tests.targets.rawserver import RawServer, read_head, read_request
 
 SMALL = b"a few bytes"
@@ -555,6 +556,26 @@ def test_all_keys_are_listed_whatever_the_prefix_is(
     assert names("/media/") == sorted(mogilefs.keys())
     assert len(mogilefs.keys()) == 15
     assert list(target.entries("/media/none/")) == []
+
+
+def test_a_listing_that_is_not_whole_is_an_error(
+    mogilefs: MogileFS, target: MogileFSTarget, make: Callable[..., MogileFSTarget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever came before: a tracker that fails on a later page, one that begins again, one that is not there."""
+    monkeypatch.setattr(mogiledomain, "PAGE", 1)
+    for name in ("0", "1"):
+        _put(target, f"a/{name}")
+    assert target.can_list()
+    listing = target.entries("/media/")
+    assert next(listing) == Entry("a/0")
+    mogilefs.refuse("list_keys", times=None)
+    with pytest.raises(Unavailable):
+        list(listing)
+    with pytest.raises(Unavailable):
+        list(make(trackers=[f"127.0.0.1:{free_port()}"]).entries("/media/"))
+    monkeypatch.setattr(target.domain, "ask", lambda *_: {"key_count": "1", "key_1": "a"})
+    with pytest.raises(Unavailable, match="does not go on after the key 'a'"):
+        list(target.entries("/media/"))
 
 
 # Keys.
