@@ -232,6 +232,15 @@ def counted() -> dict[str, dict[str, float]]:
 
 
 @command
+def scrape(token: str) -> str:
+    """What a Prometheus gets that asks this process."""
+    from django.test import Client
+
+    headers = {"authorization": f"Bearer {token}", "host": "127.0.0.1"}
+    return str(Client(raise_request_exception=True).get("/metrics", headers=headers).content.decode())
+
+
+@command
 def synced(target: str) -> int:
     return Replica.objects.at(target).filter(status=Replica.Status.SYNCED).count()
 
