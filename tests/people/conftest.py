@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
+from django.db import connection, models
 from django.utils import timezone
 
 from replicator import wake
@@ -102,18 +103,30 @@ def fail(replicas: Any, *, kind: str = "refused", text: str = "403 Forbidden", s
 
 
 def record_many(count: int, *, status: str, target: str = "media1", error_kind: str = "") -> None:
-    """*count* files with one replica each, quickly."""
+    """*count* files with one replica each, quickly: the database copies the first ones."""
     now = timezone.now()
     known = MediaFile.objects.count()
-    files = MediaFile.objects.bulk_create(
-        [
-            MediaFile(storage="default", name=f"many/{known + n}", version=uuid4(), created_at=now, updated_at=now)
-            for n in range(count)
-        ],
-        batch_size=2000,
+    file = MediaFile.objects.create(
+        storage="default", name=f"many/{known}", version=uuid4(), created_at=now, updated_at=now
     )
-    rows = [
-        Replica(file=file, target=target, status=status, since=now, due_at=now, error_kind=error_kind)
-        for file in files
-    ]
-    Replica.objects.bulk_create(rows, batch_size=2000)
+    row = Replica.objects.create(
+        file=file, target=target, status=status, since=now, due_at=now, error_kind=error_kind
+    )
+    last = known + count - 1
+    numbers = (
+        f"WITH RECURSIVE n(i) AS (SELECT {known} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) SELECT i FROM n"
+    )
+    _copy(file, f"({numbers}) AS number", f"number.i > {known}", name="'many/' || number.i")
+    _copy(row, f"{file._meta.db_table} AS file", f"file.id > {file.pk}", file_id="file.id")
+
+
+def _copy(row: models.Model, source: str, condition: str, **changed: str) -> None:
+    """Insert *row* again for each row of *source*; *changed*: column → SQL."""
+    columns = [field.column for field in row._meta.concrete_fields if not field.primary_key]
+    values = [changed.get(column, f"original.{column}") for column in columns]
+    table = row._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} "
+            f"FROM {source}, {table} AS original WHERE original.id = {row.pk} AND {condition}"
+        )
