@@ -13,7 +13,9 @@ from django.utils import timezone
 from replicator.conf import config
 from replicator.ledger import database
 from replicator.ledger import nodes as ledger_nodes
-from replicator.models import CopyRun, NodeState, Replica, TargetState
+from replicator.models import CopyRun, NodeState, Replica, TargetRun, TargetState
+from replicator.operating.progress import Joining, RunProgress, joining_of
+from replicator.operating.progress import progress_of as progress_of_run
 from replicator.staging import Progress, progress_of
 from replicator.storage.replicated import replicated_storages
 
@@ -37,6 +39,12 @@ class TargetStatus:
     """When the oldest write was made that is not synced; None if all are."""
     lag: float
     """Its age in seconds."""
+    phase: str
+    """Of its life: "joining", "active", "read-only", "draining", "retired"; empty if no sweep has seen it yet."""
+    paused: bool
+    note: str
+    """Who paused it or changed its phase, and why."""
+    phase_since: datetime | None
 
     @property
     def backlog(self) -> int:
@@ -83,10 +91,22 @@ class Failure:
     attempted_at: datetime | None
 
 
-def targets(only: Iterable[str] = ()) -> list[TargetStatus]:
-    """Those of *only*, or all: of the settings first, then those that only the ledger still knows."""
+#: Number and age of the pending and of the failed replicas, by target.
+Backlog = tuple[dict[str, tuple[int, datetime]], dict[str, tuple[int, datetime]]]
+
+
+def backlog() -> Backlog:
+    """What is not synced. Of a hundred thousand it may take a good part of a second."""
+    return _open("pending"), _open("failed")
+
+
+def targets(only: Iterable[str] = (), counted: Backlog | None = None) -> list[TargetStatus]:
+    """Those of *only*, or all: of the settings first, then those that only the ledger still knows.
+
+    *counted*: the backlog, if the caller knows it.
+    """
     now = timezone.now()
-    pending, failed = _open("pending"), _open("failed")
+    pending, failed = counted or backlog()
     states = {state.target: state for state in TargetState.objects.using(database.alias())}
     configured = list(config().targets)
     left = sorted((pending.keys() | failed.keys() | states.keys()) - set(configured))
@@ -128,6 +148,10 @@ def _status(
         failed=failed[0] if failed else 0,
         oldest=oldest,
         lag=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        phase=state.phase if state else "",
+        paused=state is not None and state.paused,
+        note=state.note if state else "",
+        phase_since=state.phase_since if state else None,
     )
 
 
@@ -160,6 +184,18 @@ def _nowhere(node: str) -> tuple[int, str]:
     open_work = replicas.backlog().of(node).filter(file__deleted=False).filter(~Exists(held))
     example = open_work.select_related("file").order_by("pk").first()
     return open_work.values("file").distinct().count(), str(example.file) if example else ""
+
+
+def runs() -> list[RunProgress]:
+    """The backfills, resyncs, retirements and audits that are under way, those that are paused among them."""
+    rows = TargetRun.objects.using(database.alias()).filter(state__in=TargetRun.OPEN)
+    return [progress_of_run(run) for run in rows.defer("seen").order_by("pk")]
+
+
+def joining(among: Iterable[TargetStatus]) -> dict[str, Joining]:
+    """How far those are that join. May take a second for each if there are a million files."""
+    joining = [t for t in among if t.configured and t.phase == TargetState.Phase.JOINING]
+    return {t.target: joining_of(t.target, t.phase_since) for t in joining}
 
 
 def copies() -> list[Progress]:

@@ -12,11 +12,13 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from replicator.checks import celery, database, nodes, private, settings, staging, storages
+from replicator.checks import celery, database, nodes, private, settings, staging, storages, targets
+from replicator.ledger.database import alias
 
 
 def register() -> None:
     checks.register(check, "replicator")
+    checks.register(check_ledger, checks.Tags.database)
 
 
 def check(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
@@ -34,3 +36,12 @@ def check(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[Chec
         *database.problems(),
         *celery.problems(),
     ]
+
+
+def check_ledger(
+    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """What the ledger says of the targets: for ``migrate``, and ``check --database default``, which may ask it."""
+    if alias() not in (databases or ()) or list(settings.problems_of_settings()):
+        return []
+    return list(targets.problems())

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import models, transaction
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import Case, QuerySet, TextField, Value, When
 from django.db.models.functions import Replace
 from django.utils import timezone
 
@@ -116,9 +116,10 @@ def forget(node: str) -> int:
     """*node* is gone for good: what waits for it is anybody's, no file arrived there, and nobody waits for its disk.
     The number of rows changed, in short transactions; what a transaction of the site has just now comes last."""
     replicas, files = Replica.objects.using(database.alias()), MediaFile.objects.using(database.alias())
-    without = Replace("outdated_at", Value(f",{node},"), Value(","))
+    without = Replace("outdated_at", Value(f",{node},"), Value(","), output_field=TextField())
     total = _update(
-        _outdated_at(node), outdated_at=Case(When(outdated_at=f",{node},", then=Value("")), default=without)
+        _outdated_at(node),
+        outdated_at=Case(When(outdated_at=f",{node},", then=Value("")), default=without, output_field=TextField()),
     )
     total += _update(replicas.of(node), node="") + _update(files.filter(node=node), node="")
     # Last: by it people find the node again if this is interrupted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -19,8 +19,8 @@ Kind = TargetRun.Kind
 
 #: Seconds before which a rate says nothing.
 _SOON = 1.0
-#: How much longer than a count of a whole ledger took it is believed; and seconds, at least.
-_BELIEVED, _AT_LEAST = 20.0, 2.0
+#: How many times as long as a count took it is believed.
+_BELIEVED = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def joining_of(target: str, since: datetime | None = None) -> Joining:
     now = timezone.now()
     run = last_joining_run(target, since) if since else None
     if run is not None and run.total is not None:
-        pending = Replica.objects.using(alias()).pending().at(target).count()
+        pending = _pending(target)
         unseen = max(0, run.total - run.done) if run.state != TargetRun.State.DONE else 0
         total = run.total
         left = min(total, pending + unseen)
@@ -177,21 +177,28 @@ def _joining(total: int, left: int, rate: float, command: str) -> Joining:
     return Joining(total, left, share, left / rate if rate and left else None, command)
 
 
-#: Target → when it was counted, for how long that is believed, and the numbers.
-_counts: dict[str, tuple[float, float, tuple[int, int, int]]] = {}
+#: What was counted, of which target → when, for how long that is believed, and the number.
+_counts: dict[tuple[str, str], tuple[float, float, int]] = {}
 
 
 def _counted(target: str) -> tuple[int, int, int]:
     """The files that *target* should hold, those that are not recorded for it, and those that are on their way."""
-    known = _counts.get(target)
+    storages = [storage.alias for storage in storages_at(target)]
+    total = _believed("total", target, lambda: backfilling.living(storages).count())
+    lacking = _believed("lacking", target, lambda: backfilling.lacking(target, storages).count())
+    return total, lacking, _pending(target)
+
+
+def _pending(target: str) -> int:
+    return _believed("pending", target, lambda: Replica.objects.using(alias()).pending().at(target).count())
+
+
+def _believed(what: str, target: str, count: Callable[[], int]) -> int:
+    """What *count* says; or said, not long ago for the time that it takes. A page asks each few seconds."""
+    known = _counts.get((what, target))
     begun = time.monotonic()
     if known and begun - known[0] < known[1]:
         return known[2]
-    storages = [storage.alias for storage in storages_at(target)]
-    found = (
-        backfilling.living(storages).count(),
-        backfilling.lacking(target, storages).count(),
-        Replica.objects.using(alias()).pending().at(target).count(),
-    )
-    _counts[target] = (begun, max(_AT_LEAST, _BELIEVED * (time.monotonic() - begun)), found)
-    return found
+    number = count()
+    _counts[what, target] = (begun, _BELIEVED * (time.monotonic() - begun), number)
+    return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,8 @@ def test_only_verbs_that_make_sense_are_offered(site: Site, where: dict[str, Any
     assert possible(target) == verbs
     target.save()
     for verb in set(steering.VERBS) - set(verbs) - {"pause", "resume"}:
-        try:
+        with suppress(NotStarted):
             assert not do(verb, target.target, confirm="0").changed
-        except NotStarted as error:
-            assert str(error)
 
 
 def test_asking_twice_changes_nothing_and_says_so(site: Site) -> None:

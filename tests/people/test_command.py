@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from replicator import requeueing, wake
 from replicator.errors import Unavailable
-from replicator.ledger import health
+from replicator.ledger import health, life
 from replicator.models import MediaFile, NodeState, Replica
 from replicator.storage import ReplicatedStorage
 from replicator.targets import get_target
@@ -43,15 +43,17 @@ def test_status_says_how_each_target_stands(site: ReplicatedStorage, manage: Man
         status=Replica.Status.SYNCED, since=timezone.now() - timedelta(days=9)
     )
     Replica.objects.at("media2").update(since=timezone.now() - timedelta(minutes=12))
+    for target in ("media1", "media2"):
+        life.enter(target, "active")
     health.note_success("media1")
     health.note_failures("media2", 5, "connection refused")
     health.mark_down("media2", "connection refused")
     done = manage("status")
     assert done.error == ""
     lines = done.out.splitlines()
-    assert lines[0].split() == ["target", "state", "pending", "failed", "lag", "last", "success"]
-    assert lines[1].split() == ["media1", "up", "1", "0", "0", "s", "0", "s", "ago"]
-    assert lines[2].split() == ["media2", "down", "2", "0", "12", "min", "never"]
+    assert lines[0].split() == ["target", "state", "phase", "pending", "failed", "lag", "last", "success"]
+    assert lines[1].split() == ["media1", "up", "active", "1", "0", "0", "s", "0", "s", "ago"]
+    assert lines[2].split() == ["media2", "down", "active", "2", "0", "12", "min", "never"]
     assert lines[3] == "media2: down for 0 s: connection refused"
     assert ["default", site.location, "media1,", "media2"] in [line.split() for line in lines]
     assert ["avatars", f"{site.location}/avatars", "media1"] in [line.split() for line in lines]
@@ -102,7 +104,7 @@ def test_status_tells_of_a_target_that_was_removed(site: ReplicatedStorage, mana
     """What is pending there goes nowhere, and nobody else would say so."""
     record("a.txt", targets=("media1", "old"))
     done = manage("status")
-    assert ["old", "gone", "1", "0"] in [line.split()[:4] for line in done.out.splitlines()]
+    assert ["old", "gone", "-", "1", "0"] in [line.split()[:5] for line in done.out.splitlines()]
     assert 'old: not in REPLICATOR["TARGETS"] any more: nothing is delivered there.' in done.out
 
 

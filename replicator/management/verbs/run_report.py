@@ -8,6 +8,7 @@ from django.core.management.base import OutputWrapper
 from django.utils import timezone
 
 from replicator.management.verbs.base import age_of, number_of, write_table
+from replicator.models import TargetRun
 from replicator.operating.progress import RunProgress
 
 COMMAND = "manage.py replicator runs"
@@ -24,6 +25,16 @@ def write_runs(runs: Sequence[RunProgress], out: OutputWrapper) -> None:
     for run in runs:
         if said := trouble_of(run):
             out.write(f"{run.kind} {run.id}: {said}")
+
+
+def write_open_runs(runs: Sequence[RunProgress], out: OutputWrapper) -> None:
+    """A line for each of those under way."""
+    if runs:
+        out.write("")
+    for run in runs:
+        why = trouble_of(run)
+        paused = " (paused)" if run.state == TargetRun.State.PAUSED else ""
+        out.write(f"{line_of(run)}{paused}{f': {why}' if why else ''}")
 
 
 def state_of(run: RunProgress) -> str:

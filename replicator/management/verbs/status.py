@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,8 @@ from replicator import status
 from replicator.conf import queue_of
 from replicator.management.verbs.base import Verb, age_of, number_of, targets_named, write_table
 from replicator.management.verbs.copy_report import write_copies
+from replicator.management.verbs.run_report import write_open_runs
+from replicator.operating.progress import Joining
 
 
 class Status(Verb):
@@ -26,6 +28,7 @@ class Status(Verb):
   pending   writes on their way; retried by themselves
   failed    only a person can cure it: see the message, then "requeue"
   lag       age of the oldest write that is pending or failed there
+  phase     of its life: joining, active, read-only, draining, retired; paused, if people have paused it
 
   manage.py replicator status                  the table
   manage.py replicator status --target media2  one target, with its failures
@@ -49,7 +52,8 @@ The exit code is 1 if a replica has failed.
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         nodes = status.nodes()
-        copies = status.copies()
+        copies, runs = status.copies(), status.runs()
+        joining = status.joining(targets)
         failed = sum(t.failed for t in targets)
         if options["json"]:
             facts = {
@@ -57,13 +61,16 @@ The exit code is 1 if a replica has failed.
                 "storages": [asdict(storage) for storage in storages],
                 "nodes": [asdict(node) for node in nodes],
                 "copies": [copy.as_json() for copy in copies],
+                "runs": [run.as_json() for run in runs],
+                "joining": {target: asdict(progress) for target, progress in joining.items()},
                 "failures": [asdict(failure) for failure in failures],
                 "pending": sum(t.pending for t in targets),
                 "failed": failed,
             }
             out.write(json.dumps(facts, cls=DjangoJSONEncoder, indent=2))
         else:
-            _write_targets(targets, out)
+            _write_targets(targets, joining, out)
+            write_open_runs(runs, out)
             _write_storages(storages, out)
             _write_nodes(nodes, out)
             write_copies(copies, out)
@@ -74,7 +81,9 @@ The exit code is 1 if a replica has failed.
             )
 
 
-def _write_targets(targets: Sequence[status.TargetStatus], out: OutputWrapper) -> None:
+def _write_targets(
+    targets: Sequence[status.TargetStatus], joining: Mapping[str, Joining], out: OutputWrapper
+) -> None:
     if not targets:
         out.write('REPLICATOR["TARGETS"] is empty: nothing replicates.')
         return
@@ -86,14 +95,16 @@ def _write_targets(targets: Sequence[status.TargetStatus], out: OutputWrapper) -
             [
                 target.target,
                 target.state if target.configured else "gone",
+                f"{target.phase}, paused" if target.paused else target.phase or "-",
                 f"{target.pending:,}",
                 f"{target.failed:,}",
                 age_of(target.lag) if target.oldest else "-",
                 f"{age_of((now - success).total_seconds())} ago" if success else "never",
             ]
         )
-    write_table(["target", "state", "pending", "failed", "lag", "last success"], rows, out, right={2, 3, 4})
+    write_table(["target", "state", "phase", "pending", "failed", "lag", "last success"], rows, out, right={3, 4, 5})
     for target in targets:
+        _write_phase(target, joining.get(target.target), out)
         if not target.configured:
             out.write(f'{target.target}: not in REPLICATOR["TARGETS"] any more: nothing is delivered there.')
         elif target.state == "down" and target.state_since:
@@ -101,6 +112,18 @@ def _write_targets(targets: Sequence[status.TargetStatus], out: OutputWrapper) -
             out.write(f"{target.target}: down for {since}: {target.reason}")
         elif target.reason:
             out.write(f"{target.target}: failed last time: {target.reason}")
+
+
+def _write_phase(target: status.TargetStatus, progress: Joining | None, out: OutputWrapper) -> None:
+    """What there is to say of a target that is not simply active."""
+    if target.note and (target.paused or target.phase not in ("active", "joining")):
+        out.write(f"{target.target}: {target.note}")
+    if progress is None or not (progress.left or progress.command):
+        return
+    left = f"{number_of(progress.left, 'file')} of {progress.total:,} left"
+    eta = f", about {age_of(progress.eta)}" if progress.eta is not None else ""
+    cure = f". Have them recorded: {progress.command}" if progress.command else ""
+    out.write(f"{target.target}: joins, {100 * progress.share:.0f} %: {left}{eta}{cure}")
 
 
 def _write_storages(storages: Sequence[status.StorageStatus], out: OutputWrapper) -> None:
