@@ -176,8 +176,8 @@ def test_the_admin_shows_mogilefs_as_one_more_target(site: RunningSite, page: Pa
     page.get_by_role("link", name="face.png").click()
     expect(page.locator(".field-mogile_class")).to_contain_text("avatar")
     page.goto(f"{site.url}admin/replicator/targetstate/")
-    row = page.locator("#result_list tr").filter(has_text="mogilefs")
-    expect(row).to_contain_text("up")
+    card = page.get_by_role("article", name="mogilefs")
+    expect(card.locator(".replicator-badge").first).to_have_text("up")
 
 
 def test_the_site_outlives_its_mogilefs_and_does_without_it_afterwards(
