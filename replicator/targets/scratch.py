@@ -32,6 +32,8 @@ class Scratch:
         self.folder = f"replicator-probe-{uuid4().hex[:12]}"
         #: Names, below it, that may be there.
         self.used: dict[str, None] = {}
+        #: Whether anything was sent that could be there, be it only a folder.
+        self.has_begun = False
         self._make_file = make_file
 
     @property
@@ -44,6 +46,7 @@ class Scratch:
 
     def put(self, name: str, content: Sample | bytes) -> None:
         body = Whole(content) if isinstance(content, bytes) else content
+        self.has_begun = True
         known = name in self.used
         self.used[name] = None
         try:
@@ -63,6 +66,8 @@ class Scratch:
 
     def clean(self) -> str:
         """Remove all that may be there; in words, what could not be."""
+        if not self.has_begun:
+            return ""
         reasons: list[str] = []
         failures = 0
         for name in reversed(self.used):

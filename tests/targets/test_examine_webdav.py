@@ -284,6 +284,15 @@ def test_names_that_a_server_hides() -> None:
     assert "'.hidden' (403 to PUT" in found["odd names"].text
 
 
+def test_a_server_that_does_not_answer() -> None:
+    """Where nothing was sent, nothing can be left; and it takes one time-out, not ten."""
+    with RawServer(lambda sock: None) as server:
+        url = server.url
+    found = examined(WebDAVTarget("media1", url=url, connect_timeout=1.0), "/media/")
+    assert words(found, "must") == {"answers"}
+    assert found["cleaning up"].ok == "fine"
+
+
 def test_a_server_that_dies_meanwhile() -> None:
     """What stays there is named."""
     with Nginx() as host:
