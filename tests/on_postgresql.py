@@ -13,7 +13,7 @@ from tests.brokers import Postgres
 
 HERE = Path(__file__).parent
 #: Where the test's own database is the subject; the others choose theirs themselves.
-FOLDERS = ("ledger", "storage", "people", "delivery", "staging", "property")
+FOLDERS = ("ledger", "storage", "people", "delivery", "staging", "operating", "property")
 
 
 def main(arguments: list[str]) -> int:
