@@ -217,7 +217,7 @@ def _machines() -> Iterator[Metric]:
     """Workers, and the machines that they are on. Two statements."""
     now = timezone.now()
     slots = Slot.objects.using(database.alias()).order_by().values_list("target")
-    busy = dict(slots.annotate(n=Count("*", filter=Q(lease_until__gt=now))))
+    busy = dict(slots.annotate(n=Count("pk", filter=Q(lease_until__gt=now))))
     yield _gauge(
         "slots_busy",
         "Worker processes that are busy with a target",
