@@ -74,7 +74,7 @@ class Machine:
 class Part(Server):
     """One service. It answers when its health check says so."""
 
-    ready_within = 60.0
+    ready_within = 120.0
     unprivileged = "nobody"
 
     def __init__(self, machine: Machine, name: str) -> None:
@@ -97,7 +97,7 @@ class Part(Server):
 
     def answers(self) -> bool:
         if "healthcheck" not in self.service:
-            return self.process is not None and self.process.wait(timeout=60) == 0
+            return self.process is not None and self.process.wait(timeout=120) == 0
         if self.is_healthy():
             return True
         # Some are programs that take a second of the processor, which those that start need.

@@ -41,8 +41,9 @@ SECRETS = {
     "REDIS_PASSWORD": "opensRedis",
     "FLOWER_BASIC_AUTH": "somebody:opensFlower",
 }
-PROFILE = {"MOGILEFS_TRACKERS": "mogilefs:7001"}
-ALL = services({**SECRETS, **PROFILE}, ["mogilefs"])
+#: Without a default that would open anything.
+TOKEN = "reads-the-metrics-of-the-site"
+ALL = services({**SECRETS, "METRICS_TOKEN": TOKEN, "MOGILEFS_TRACKERS": "mogilefs:7001"}, ["mogilefs"])
 
 
 # What the file says.
@@ -85,12 +86,13 @@ def test_every_password_is_one_that_was_given() -> None:
     for service in ALL.values():
         for name, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN|AUTH", name):
-                assert value in SECRETS.values(), name
+                assert value in (*SECRETS.values(), TOKEN), name
                 found += 1
             for password in re.findall(r"://[^/@]*:([^/@]*)@", value):
                 assert password in SECRETS.values(), name
                 found += 1
-    assert found == 3 * 5 + 3, "SECRET_KEY and two URLs of five services, and those of Flower, Redis and PostgreSQL"
+    assert found == 4 * 5 + 3, "a key, a token and two URLs of five services; those of Flower, Redis and PostgreSQL"
+    assert not services(SECRETS)["web"]["environment"]["METRICS_TOKEN"]
     assert not [name for name, s in ALL.items() if any(x in str(s.get("command")) for x in SECRETS.values())]
 
 
@@ -231,6 +233,10 @@ def test_a_file_that_is_uploaded_arrives_at_every_host(site: Composed) -> None:
         assert requests.delete(url, timeout=5).status_code == 403
         assert requests.get(url, timeout=5).content == read.content
     assert f"{site.url(8101)}media/{name}".replace("127.0.0.1", "localhost") in page
+    assert requests.get(f"{site.url(8000)}metrics", timeout=5).status_code == 401
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    metrics = requests.get(f"{site.url(8000)}metrics", headers=bearer, timeout=5)
+    assert 'replicator_backlog{status="pending",target="media1"} 0' in metrics.text, site.parts["web"].output()
     assert requests.get(site.url(5555), timeout=5).status_code == 401
     assert requests.get(site.url(5555), auth=("somebody", "opensFlower"), timeout=5).status_code == 200
 
