@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
+from django.db import connection
 from django.utils import timezone
 
 from replicator.errors import Refused, Unavailable
@@ -139,6 +140,7 @@ def test_a_write_that_comes_meanwhile_is_no_finding(site: Site) -> None:
             written.append(file.name)
             at("media1").files.pop("media/f/00001.bin")
             site.storage.replace(file.name, ContentFile(b"new"))
+            connection.close()  # this thread's
 
     at("media1").before = overwrite
     at("media1").concurrency = 1
@@ -334,7 +336,12 @@ def test_a_pause_is_heeded_in_the_middle(site: Site) -> None:
     site.save(*names(30))
     cannot_list("media1")
     run = audit.begin("media1", {})
-    at("media1").before = lambda operation, file: runs.pause(run) and None  # type: ignore[func-returns-value]
+
+    def pause(operation: str, file: TargetFile) -> None:
+        runs.pause(run)
+        connection.close()  # this thread's
+
+    at("media1").before = pause
     finish(run)
     assert (run.state, run.done) == ("paused", 0)
     at("media1").before = None

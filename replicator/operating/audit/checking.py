@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +46,8 @@ def confirmed(run: TargetRun, storages: Sequence[str]) -> QuerySet[Replica]:
 
 def is_in_sample(run: int, file: int, per_cent: float) -> bool:
     """By chance, and the same each time it is asked."""
-    return zlib.crc32(f"{run}:{file}".encode()) < per_cent / 100 * 2**32
+    digest = hashlib.blake2b(f"{run}:{file}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < per_cent / 100 * 2**64
 
 
 class Checking:
