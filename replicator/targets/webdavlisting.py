@@ -109,7 +109,7 @@ def _checked(found: Iterator[Resource], folder: str, what: str) -> Iterator[tupl
                 return
             continue  # it went while the server looked
         if resource.status != 200:
-            raise failure("PROPFIND", path, Answer(resource.status, {}))
+            raise failure("PROPFIND", folder + quote(name), Answer(resource.status, {}))
         if not name:
             is_told = True
             continue
