@@ -15,5 +15,5 @@ USER app
 # Files that WhiteNoise serves; the key is for this step only.
 RUN SECRET_KEY=not-kept DEBUG=0 python manage.py collectstatic --noinput --verbosity 0
 EXPOSE 8000 5555
-# No control socket: it would be in the home folder, which nobody may write.
-CMD ["gunicorn", "project.wsgi", "--bind", "0.0.0.0:8000", "--workers", "2", "--threads", "4", "--no-control-socket"]
+# No control socket: it would be in the home folder, which nobody may write. Signs of life are not for a disk.
+CMD ["gunicorn", "project.wsgi", "--bind", "0.0.0.0:8000", "--workers", "2", "--threads", "4", "--no-control-socket", "--worker-tmp-dir", "/dev/shm"]

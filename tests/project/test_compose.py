@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -17,6 +18,7 @@ import pytest
 import requests
 import yaml
 
+from project.beat import complaint
 from replicator.targets.base import Target
 from replicator.targets.webdav import WebDAVTarget
 from replicator.testing import TargetContract
@@ -112,7 +114,7 @@ def test_nobody_is_root_nor_writes_where_nothing_is_kept(name: str) -> None:
     user = service.get("user") or (only("USER").rest if is_ours(service) else "root")
     assert user not in ("root", "0")
     assert service["read_only"] is True
-    assert "/tmp" in service["tmpfs"]
+    assert "/tmp" in service["tmpfs"] or "tmp:/tmp" in service["volumes"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "cap_add", "network_mode", "pid"} & service.keys()
@@ -159,6 +161,14 @@ def test_the_page_names_every_variable() -> None:
     page = (CHECKOUT / "docs/compose.md").read_text()
     named = set(re.findall(r"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)(?==)|`([A-Z][A-Z0-9_]+)`", page))
     assert {a or b for a, b in named} - {"COMPOSE_PROFILES"} == set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
+
+
+def test_a_beat_that_sends_nothing_is_a_complaint() -> None:
+    """It notes what it has sent every three minutes: five are too many, and so is never."""
+    now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    assert complaint(now - timedelta(minutes=4), now) == ""
+    assert "360 seconds ago" in complaint(now - timedelta(minutes=6), now)
+    assert "not sent anything" in complaint(None, now)
 
 
 # What a media host does.
