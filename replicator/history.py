@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import F, Max, Min
+from django.db.models import F, Max, Min, QuerySet
 from django.db.models.functions import ExtractMinute, Floor, TruncHour
 from django.utils import timezone
 
@@ -65,13 +65,31 @@ class Rates:
     """Share of the attempts that failed, over the last quarter of an hour; None: there were none."""
 
 
-def last_day(now: datetime | None = None) -> Span:
-    """At most 24 hours, fewer while nothing older is known. Two statements, however many samples."""
-    now = now or timezone.now()
+class _Drawn:
+    """What this process reckoned last, and from which samples: new ones come once in a minute."""
+
+    def __init__(self) -> None:
+        self.of: tuple[object, ...] = ()
+        self.span: Span | None = None
+
+
+_drawn = _Drawn()
+
+
+def last_day() -> Span:
+    """At most 24 hours, fewer while nothing older is known. One statement, and another once in a minute."""
+    now = timezone.now()
     samples = TargetSample.objects.using(database.alias()).filter(
         at__gt=now - timedelta(hours=max(_SPANS)), at__lte=now
     )
-    first = samples.aggregate(first=Min("at"))["first"]
+    facts = samples.aggregate(first=Min("at"), last=Max("at"), newest=Max("id"))
+    of = (now.replace(second=0, microsecond=0), *facts.values())
+    if _drawn.span is None or _drawn.of != of:
+        _drawn.of, _drawn.span = of, _read(samples, facts["first"], now)
+    return _drawn.span
+
+
+def _read(samples: QuerySet[TargetSample], first: datetime | None, now: datetime) -> Span:
     if first is None:
         return Span(now - timedelta(hours=1), now)
     hours = next(hours for hours in _SPANS if first >= now - timedelta(hours=hours))

@@ -52,8 +52,8 @@ class Chart:
         return not self.curves
 
 
-def chart(span: Span, target: str = "") -> Chart:
-    """Of *target*; of all of them, if none is given."""
+def chart(span: Span, target: str = "", *, numbers: bool = False) -> Chart:
+    """Of *target*; of all of them, if none is given. With its *numbers*, if they are shown, too."""
     points = span.points.get(target, [])
     since = _("%(hours)s h ago") % {"hours": span.hours}
     if not points:
@@ -72,7 +72,7 @@ def chart(span: Span, target: str = "") -> Chart:
         span, points, lambda p: p.files, "files", _("Files per second"), rate,
         _("Files per second of %(where)s") % {"where": where},
     )  # fmt: skip
-    return Chart(since, [backlog, files], _rows(points))
+    return Chart(since, [backlog, files], _rows(points) if numbers else [])
 
 
 def whole(number: float) -> str:

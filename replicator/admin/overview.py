@@ -130,9 +130,10 @@ class Words:
         self._may_see_runs = may("replicator.view_targetrun")
         self._may_see_copies = may("replicator.view_copyrun")
 
-    def shown(self) -> Shown:
+    def shown(self, *, numbers: bool = False) -> Shown:
+        """*numbers*: with those of the charts."""
         of = self._overview
-        cards = [self.card(card) for card in of.targets]
+        cards = [self.card(card, numbers) for card in of.targets]
         return Shown(
             cards=cards,
             numbers=self._numbers_of_all(),
@@ -156,7 +157,7 @@ class Words:
 
     # One target
 
-    def card(self, card: TargetCard) -> Card:
+    def card(self, card: TargetCard, numbers: bool = False) -> Card:
         of = card.status
         joining = card.joining
         return Card(
@@ -175,7 +176,7 @@ class Words:
             run=runshown.of_run(card.run, self.url) if card.run else None,
             audit=self._audit(card.audit) if card.audit else "",
             audit_url=self._audit_url(card.audit) if card.audit else "",
-            chart=chart.chart(self._overview.history, card.alias),
+            chart=chart.chart(self._overview.history, card.alias, numbers=numbers),
             buttons=self._buttons(card),
             storages=card.storages,
         )  # fmt: skip

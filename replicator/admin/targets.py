@@ -75,7 +75,7 @@ class TargetStateAdmin(ActionPages, ReadOnlyAdmin):
         )
 
     def _shown(self, request: HttpRequest, only: str = "") -> dict[str, Any]:
-        shown: Shown = Words(overview(only), request, self.admin_site.name).shown()
+        shown: Shown = Words(overview(only), request, self.admin_site.name).shown(numbers=bool(only))
         return {"shown": shown, "can_operate": self.has_operate_permission(request)}
 
     # One
