@@ -11,6 +11,7 @@ from django.db.models import Count, Max, OuterRef, Q, Subquery, Sum
 from django.utils import timezone
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from replicator.conf import config
 from replicator.ledger import backlogs, counters, database, life
@@ -38,14 +39,23 @@ class ReplicatorCollector(Collector):
                 yield from list(part())
             except Error as error:
                 log.warning("metrics not read", extra={"error": type(error).__name__})
-                connection = database.connection()
-                connection.close_if_unusable_or_obsolete()
                 failed += 1
-                if connection.connection is None:
-                    # It is not there: to try again for each part would only take time.
+                if not _is_database_there():
+                    # To try again for each part would only take time.
                     failed += len(parts) - number - 1
                     break
         yield _gauge("scrape_errors", "Parts of these metrics that could not be read just now", [], [((), failed)])
+
+
+def _is_database_there() -> bool:
+    connection = database.connection()
+    try:
+        if not connection.in_atomic_block:
+            connection.close()
+        connection.ensure_connection()
+    except Error:
+        return False
+    return True
 
 
 def _known() -> dict[str, TargetState | None]:
@@ -135,10 +145,11 @@ def _counted() -> Iterator[Metric]:
     seconds = HistogramMetricFamily(
         "replicator_delivery_seconds", "How long a delivery took that the target confirmed", labels=["target"]
     )
+    ends = [floatToGoString(end) for end in counters.BUCKETS]
     keys = [counters.bucket_key(end) for end in counters.BUCKETS]
     for target, number in known.items():
         sums = accumulate(number.get(key, 0) for key in keys)
-        buckets = [(key.removeprefix("le="), value) for key, value in zip(keys, sums, strict=True)]
+        buckets = list(zip(ends, sums, strict=True))
         seconds.add_metric([target], buckets, number.get(counters.SECONDS, 0))
     yield seconds
     swept_at = numbers.get("", {}).get(counters.SWEPT_AT)
