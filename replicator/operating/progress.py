@@ -8,19 +8,20 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from replicator.ledger import backfilling
 from replicator.ledger.database import alias
-from replicator.models import Replica, TargetRun
+from replicator.models import MediaFile, Replica, TargetRun
 from replicator.operating.places import storages_at
 
 Kind = TargetRun.Kind
 
 #: Seconds before which a rate says nothing.
 _SOON = 1.0
-#: How many times as long as a count took it is believed.
-_BELIEVED = 20.0
+#: How many times as long as a count took it is believed, if that was longer than so many seconds.
+_BELIEVED, _QUICK = 20.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +156,22 @@ def last_joining_run(target: str, since: datetime) -> TargetRun | None:
 def joining_of(target: str, since: datetime | None = None) -> Joining:
     """How far *target* is, which joins *since* then. Without a backfill or resync since, what it lacks is counted:
     that may take a second with a million files, and is then believed for a while."""
-    now = timezone.now()
     run = last_joining_run(target, since) if since else None
-    if run is not None and run.total is not None:
-        pending = _pending(target)
-        unseen = max(0, run.total - run.done) if run.state != TargetRun.State.DONE else 0
-        total = run.total
-        left = min(total, pending + unseen)
-        seconds = (now - run.started_at).total_seconds()
-        rate = (total - left) / seconds if seconds >= _SOON else 0.0
-        over = run.state in (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
-        command = f"manage.py replicator {run.kind} {target}" if over else ""
-        return _joining(total, left, rate, command)
-    total, lacking, pending = _counted(target)
-    command = "" if run or not lacking else f"manage.py replicator backfill {target}"
-    return _joining(total, min(total, lacking + pending), 0.0, command)
+    total = _believed("total", target, lambda: _living(target).count())
+    left = _believed("pending", target, lambda: Replica.objects.using(alias()).pending().at(target).count())
+    if run is None:
+        lacking = _believed("lacking", target, lambda: backfilling.lacking(target, _storages(target)).count())
+        command = f"manage.py replicator backfill {target}" if lacking else ""
+        return _joining(total, left + lacking, 0.0, command)
+    over = run.state in (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
+    left += round(total * (1 - (_share(run) or 0.0)))
+    seconds = (timezone.now() - run.started_at).total_seconds()
+    rate = max(0, total - left) / seconds if seconds >= _SOON else 0.0
+    return _joining(total, left, rate, f"manage.py replicator {run.kind} {target}" if over else "")
 
 
 def _joining(total: int, left: int, rate: float, command: str) -> Joining:
+    left = min(left, total)
     share = 1 - left / total if total else 1.0
     return Joining(total, left, share, left / rate if rate and left else None, command)
 
@@ -181,16 +180,12 @@ def _joining(total: int, left: int, rate: float, command: str) -> Joining:
 _counts: dict[tuple[str, str], tuple[float, float, int]] = {}
 
 
-def _counted(target: str) -> tuple[int, int, int]:
-    """The files that *target* should hold, those that are not recorded for it, and those that are on their way."""
-    storages = [storage.alias for storage in storages_at(target)]
-    total = _believed("total", target, lambda: backfilling.living(storages).count())
-    lacking = _believed("lacking", target, lambda: backfilling.lacking(target, storages).count())
-    return total, lacking, _pending(target)
+def _storages(target: str) -> list[str]:
+    return [storage.alias for storage in storages_at(target)]
 
 
-def _pending(target: str) -> int:
-    return _believed("pending", target, lambda: Replica.objects.using(alias()).pending().at(target).count())
+def _living(target: str) -> QuerySet[MediaFile]:
+    return backfilling.living(_storages(target))
 
 
 def _believed(what: str, target: str, count: Callable[[], int]) -> int:
@@ -200,5 +195,6 @@ def _believed(what: str, target: str, count: Callable[[], int]) -> int:
     if known and begun - known[0] < known[1]:
         return known[2]
     number = count()
-    _counts[what, target] = (begun, _BELIEVED * (time.monotonic() - begun), number)
+    seconds = time.monotonic() - begun
+    _counts[what, target] = (begun, _BELIEVED * seconds if seconds > _QUICK else 0.0, number)
     return number

@@ -112,12 +112,13 @@ class Retire(Work):
         if not left:
             return False
         times = int(self.run.step.removeprefix("again ") or 0)
-        only_here = only_here_among(self.target, list(rows.values_list("pk", flat=True)))
-        if only_here and (len(only_here) == left or times):
+        some = list(rows.values_list("pk", flat=True)[: batch_size()])
+        only_here = only_here_among(self.target, some)
+        if only_here and (len(only_here) == len(some) or times):
             example = rows.select_related("file").filter(pk__in=only_here).first()
             raise Stopped(
-                f"{left:,} of its files stay: {self.target} has the only copy that is known of {len(only_here):,}, "
-                f"such as {example.file if example else '…'}. Bring it back (manage.py replicator activate "
+                f"{left:,} of its files stay: {self.target} has the only copy that is known of {len(only_here):,} of "
+                f"them, such as {example.file if example else '…'}. Bring it back (manage.py replicator activate "
                 f"{self.target}), let other targets get these, and retire it again."
             )
         if self.refusal and times:

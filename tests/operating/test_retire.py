@@ -125,7 +125,7 @@ def test_what_turns_out_to_be_the_only_copy_stays(site: Site) -> None:
     site.media.joinpath("a.txt").unlink()
     run = work(done)
     assert run.state == "stopped"
-    assert "only copy that is known of 1, such as default: a.txt" in run.reason
+    assert "only copy that is known of 1 of them, such as default: a.txt" in run.reason
     assert set(at("media1").files) == {"media/a.txt"}
     assert set(statuses("media1")) == {"a.txt"}
 

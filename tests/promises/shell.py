@@ -35,10 +35,11 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from project.demo.livefiles import LiveFiles
-from replicator import delivery, ledger, local, tasks, wake
+from replicator import delivery, ledger, local, operating, tasks, wake
 from replicator.conf import config
-from replicator.ledger import counters
-from replicator.models import CopyFailure, CopyRun, MediaFile, Replica, TargetState
+from replicator.ledger import backfilling, counters, retiring
+from replicator.models import CopyFailure, CopyRun, MediaFile, Replica, TargetRun, TargetState
+from replicator.operating import backfill, retire
 from replicator.storage import ReplicatedStorage, spool
 from replicator.targets import get_target
 
@@ -68,6 +69,13 @@ def set_up() -> None:
 @command
 def save(name: str, data: str = "", size: int = 0) -> str:
     return default_storage.save(name, ContentFile(data.encode() or b"x" * size))
+
+
+@command
+def save_many(count: int) -> None:
+    """As ``0000.txt`` and so on, with their names in them."""
+    for number in range(count):
+        save(f"{number:04}.txt", f"{number}")
 
 
 @command
@@ -112,9 +120,15 @@ def exists(name: str) -> bool:
 @command
 def status() -> str:
     """What ``manage.py replicator status`` says."""
+    return replicator(["status"])
+
+
+@command
+def replicator(words: list[str]) -> str:
+    """What ``manage.py replicator`` says."""
     out = io.StringIO()
     try:
-        call_command("replicator", "status", stdout=out)
+        call_command("replicator", *words, stdout=out, stderr=out)
     except CommandError as error:
         return f"{out.getvalue()}{error}"
     return out.getvalue()
@@ -265,6 +279,12 @@ def make_due() -> None:
 
 
 @command
+def make_pending(target: str) -> int:
+    """As if none of it had been sent."""
+    return backfilling.distrust(list(Replica.objects.at(target).values_list("pk", flat=True)))
+
+
+@command
 def requeue() -> int:
     return ledger.requeue(Replica.objects.failed())
 
@@ -378,6 +398,32 @@ def copy_run() -> dict[str, Any]:
     return {"state": run.state, "trouble": run.trouble, "failures": sorted(listed), **sums}
 
 
+@command
+def phases() -> dict[str, str]:
+    """Of the targets' lives."""
+    return dict(TargetState.objects.values_list("target", "phase"))
+
+
+@command
+def runs() -> list[dict[str, Any]]:
+    """Backfills and the like, in the order in which they were started."""
+    return list(TargetRun.objects.order_by("pk").values("id", "kind", "state", "reason", "trouble", "done", "counts"))
+
+
+@command
+def work(run: int, batch: int = 5) -> str:
+    """Work at it, a few files at a time, until its time is over; its state."""
+    backfill._BATCH = backfill._BATCH_SQLITE = retire._BATCH_DELETING = batch
+    operating.work(run)
+    return TargetRun.objects.get(pk=run).state
+
+
+@command
+def age_phases() -> None:
+    """As if targets had been in their phases for longer than any process believes what it read."""
+    TargetState.objects.update(phase_since=timezone.now() - timedelta(minutes=5))
+
+
 # Dying
 
 
@@ -419,7 +465,7 @@ def _die_after_removing() -> None:
 
 
 #: Where a process can be killed.
-FAULTS: dict[str, Callable[[], None]] = {
+FAULTS: dict[str, Callable[[], object]] = {
     "after staging": lambda: _die_after(local.Entry, "stage"),
     "after the local write": lambda: _die_after(local.Entry, "put_in_free_place", "put_in_place", "keep_old"),
     "after record": lambda: _die_after(ledger, "record"),
@@ -430,6 +476,12 @@ FAULTS: dict[str, Callable[[], None]] = {
     "after settle, before a release": lambda: _die_before(spool, "release"),
     "after a stat, before a release": lambda: _die_before(spool, "_remove"),
     "in a release": lambda: _die_after_removing(),
+    "in a step": lambda: (
+        _die_after(backfilling, "record_lacking", "distrust"),
+        _die_after(retiring, "remove"),
+    ),
+    "before a step is noted": lambda: _die_before(retiring, "remove"),
+    "after a step": lambda: (_die_before(backfill, "breathe"), _die_before(retire, "breathe")),
 }
 
 
