@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -126,6 +127,26 @@ def test_other_methods_are_named(client: http.client.HTTPConnection) -> None:
         assert status == 405
         assert "MKCOL" in headers["allow"]
     assert ask(client, "GET", "/")[0] == 403
+
+
+def test_a_folder_is_told_of_one_level_at_a_time(client: http.client.HTTPConnection, embedded: Embedded) -> None:
+    """PROPFIND: a file, a folder, what is in it; not all there is, and nothing of what is not there."""
+    embedded.write("a/b&c.txt", b"data")
+    embedded.write("a/deep/x", b"")
+    (embedded.root / "a/nowhere").symlink_to("nothing")
+
+    def hrefs(path: str, depth: str) -> list[str]:
+        status, headers, body = ask(client, "PROPFIND", path, b"<propfind/>", Depth=depth)
+        assert (status, headers["content-type"]) == (207, "application/xml; charset=utf-8")
+        return sorted(element.text or "" for element in ElementTree.fromstring(body).iter("{DAV:}href"))
+
+    assert hrefs("/a", "1") == hrefs("/a/", "1") == ["/a/", "/a/b%26c.txt", "/a/deep/"]
+    assert hrefs("/", "1") == ["/", "/a/"]
+    assert hrefs("/a/", "0") == ["/a/"]
+    assert hrefs("/a/b%26c.txt", "1") == ["/a/b%26c.txt"]
+    assert ask(client, "PROPFIND", "/", Depth="infinity")[0] == ask(client, "PROPFIND", "/")[0] == 403
+    assert ask(client, "PROPFIND", "/none/", Depth="1")[0] == 404
+    assert ask(client, "PROPFIND", "/a/b%26c.txt/x", Depth="1")[0] == 404
 
 
 def test_an_upload_cut_short_leaves_the_old_content(embedded: Embedded, client: http.client.HTTPConnection) -> None:
