@@ -16,7 +16,7 @@ from time import monotonic
 import pytest
 from tqdm import tqdm
 
-from benchmarks import delivering, mogilefs, overview, saves, staging, upkeep, urls, waiting, walking
+from benchmarks import delivering, metrics, mogilefs, overview, saves, staging, upkeep, urls, waiting, walking
 from benchmarks.peers import Missing
 from benchmarks.report import Row, table
 
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "urls": urls.of_a_list,
     "staging": staging.copies,
     "walk": walking.rows,
+    "metrics": metrics.scrape,
     "overview": overview.page,
 }
 
