@@ -15,6 +15,17 @@ def replicas_at(target: str) -> ReplicaQuerySet:
     return Replica.objects.using(database.alias()).at(target)
 
 
+def next_replicas(target: str, after: int, limit: int) -> dict[int, int]:
+    """The next replicas at *target* by their files, those with an id above *after*: their ids → their files'."""
+    # Without the files' rows: PostgreSQL would merge the two tables, and read the files from the first one on.
+    rows = replicas_at(target).filter(file_id__gt=after).order_by("file_id")
+    return dict(rows.values_list("pk", "file_id")[:limit])
+
+
+def with_files(ids: Sequence[int]) -> list[Replica]:
+    return list(Replica.objects.using(database.alias()).filter(pk__in=ids).select_related("file"))
+
+
 def only_copies(target: str, others: Collection[str]) -> QuerySet[Replica]:
     """Replicas of living files that *target* has as they are now, and none of *others* has."""
     elsewhere = Replica.objects.using(database.alias()).current()

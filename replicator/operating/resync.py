@@ -30,13 +30,12 @@ class Resync(Backfill):
 
     def _distrust(self) -> bool:
         # Those of deleted files too: a host that comes back from retirement has missed some deletes.
-        rows = retiring.replicas_at(self.run.target).filter(file__gt=self.run.position).order_by("file")
-        some = list(rows.values_list("pk", "file_id")[: batch_size()])
+        some = retiring.next_replicas(self.run.target, self.run.position, batch_size())
         if not some:
             self._finish_distrusting()
             return True
-        with self.held.noting(position=some[-1][1], done=len(some)) as counts:
-            ids = [pk for pk, _ in some]
+        ids, files = list(some), list(some.values())
+        with self.held.noting(position=files[-1], done=len(ids)) as counts:
             counts["sent again"] = len(ids) if self.run.dry_run else backfilling.distrust(ids)
         self.sent_now()
         return True

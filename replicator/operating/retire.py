@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from replicator.conf import config
 from replicator.ledger import life, retiring
-from replicator.models import Replica, TargetRun, TargetState
+from replicator.models import TargetRun, TargetState
 from replicator.operating.backfill import batch_size, breathe
 from replicator.operating.deleting import Deleted, Deleting
 from replicator.operating.retiring import only_here_among
@@ -43,28 +43,29 @@ class Retire(Work):
     def step(self) -> bool:
         if not self.run.dry_run:
             self._check()
-        rows = retiring.replicas_at(self.target).filter(file__gt=self.run.position).order_by("file")
-        some = list(rows.select_related("file")[: _BATCH_DELETING if self.delete else batch_size()])
+        some = retiring.next_replicas(
+            self.target, self.run.position, _BATCH_DELETING if self.delete else batch_size()
+        )
         if not some:
             return self._is_something_left()
-        only_here = only_here_among(self.target, [replica.pk for replica in some])
-        free = [replica for replica in some if replica.pk not in only_here]
-        done = Deleted(gone=[replica.pk for replica in free])
+        only_here = only_here_among(self.target, list(some))
+        free = [pk for pk in some if pk not in only_here]
+        done = Deleted(gone=free)
         if self.delete:
-            done = Deleting(self.target, self.held).delete(free)
+            done = Deleting(self.target, self.held).delete(retiring.with_files(free))
         for reason in done.refused.values():
             self.refusal = reason
-        self._note(some, only_here, done)
+        self._note(list(some.values()), only_here, done)
         if done.trouble is not None:
             raise done.trouble
         breathe()
         return True
 
-    def _note(self, some: Sequence[Replica], only_here: set[int], done: Deleted) -> None:
+    def _note(self, files: Sequence[int], only_here: set[int], done: Deleted) -> None:
         columns = {}
         if done.trouble is None:
             # What is walked once more was counted before.
-            columns = {"position": some[-1].file_id, "done": 0 if self.run.step else len(some)}
+            columns = {"position": files[-1], "done": 0 if self.run.step else len(files)}
         with self.held.noting(**columns) as counts:
             counts["removed"] = len(done.gone) if self.run.dry_run else retiring.remove(done.gone)
             if self.delete:

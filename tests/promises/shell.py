@@ -281,7 +281,8 @@ def make_due() -> None:
 @command
 def make_pending(target: str) -> int:
     """As if none of it had been sent."""
-    return backfilling.distrust(list(Replica.objects.at(target).values_list("pk", flat=True)))
+    with transaction.atomic():
+        return backfilling.distrust(list(Replica.objects.at(target).values_list("pk", flat=True)))
 
 
 @command
