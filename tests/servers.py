@@ -75,6 +75,10 @@ class MediaHost(Server):
                 path.unlink()
 
 
+#: What lists files, where it is installed.
+DAV_EXT = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
+
+
 class Nginx(MediaHost):
     """Options: ``server`` and ``location`` (directives), ``listen`` (parameters), ``full_put_path`` (on, off),
     ``dav_methods``."""
@@ -86,11 +90,10 @@ class Nginx(MediaHost):
         return [nginx, "-p", str(self.folder), "-e", str(self.folder / "log/start.log"), "-c", "server.conf"]
 
     def values(self) -> dict[str, str]:
-        module = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
         return {
             "USER": "user root;" if RUNNING_AS_ROOT else "",
-            "DAV_EXT": f"load_module {module};" if module.exists() else "",
-            "DAV_EXT_METHODS": "dav_ext_methods PROPFIND OPTIONS;" if module.exists() else "",
+            "DAV_EXT": f"load_module {DAV_EXT};" if DAV_EXT.exists() else "",
+            "DAV_EXT_METHODS": "dav_ext_methods PROPFIND OPTIONS;" if DAV_EXT.exists() else "",
             "DAV_METHODS": "PUT DELETE MKCOL COPY MOVE",
             "FULL_PUT_PATH": "on",
             "SERVER": "",

@@ -12,7 +12,7 @@ from typing import Self
 
 from tests.documented import documented, filled
 from tests.processes import RUNNING_AS_ROOT, Server, descendants, free_port, need
-from tests.servers import CONF
+from tests.servers import CONF, DAV_EXT
 
 PAGE = "hosts.md"
 #: The site's network in the page, and here: without 127.0.0.9, for example.
@@ -29,7 +29,8 @@ class _Nginx(Server):
         for name in ("tmp", "log"):
             (self.folder / name).mkdir(exist_ok=True)
         user = "user root;" if RUNNING_AS_ROOT else ""
-        values = {"@SERVERS@": self.servers(), "@ROOT@": str(self.folder), "@USER@": user}
+        module = f"load_module {DAV_EXT};" if DAV_EXT.exists() else ""
+        values = {"@SERVERS@": self.servers(), "@ROOT@": str(self.folder), "@USER@": user, "@DAV_EXT@": module}
         (self.folder / "server.conf").write_text(filled((CONF / "hosts-nginx.conf").read_text(), values))
 
     def command(self) -> list[str]:
@@ -136,6 +137,8 @@ class NginxHost(Host, _Nginx):
 
     def servers(self) -> str:
         values = {"listen 80;": f"listen 127.0.0.1:{self.port};", "/srv/uploads": str(self.folder / "uploads")}
+        if not DAV_EXT.exists():
+            values["dav_ext_methods PROPFIND;"] = ""
         return filled(documented(PAGE, "nginx", under="nginx"), {**values, **self.values()})
 
 
