@@ -29,10 +29,9 @@ demo: $(BASE) $(if $(filter-out 0,$(STAGING)),$(TEST)) ## Save a folder while th
 # Kept bytecode: tests start hundreds of processes, and each would compile everything.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(TEST) ## Run the tests, on SQLite and, if it is installed, on PostgreSQL (ARGS=… for pytest; -n 0: in one process)
-	@status=0; \
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS) || status=1; \
-	$(BIN)/python -m tests.on_postgresql $(PARALLEL) $(ARGS) || status=1; \
-	exit $$status
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS); status=$$?; \
+	test $$status = 2 || $(BIN)/python -m tests.on_postgresql $(PARALLEL) $(ARGS) || status=1; \
+	exit $$status  # 2: somebody has interrupted it
 
 test-django42: ## Run the tests of the storage and the ledger on Django 4.2, in .venv-django42
 	@test -x $(VENV)-django42/bin/python || $(PYTHON) -m venv $(VENV)-django42

@@ -118,7 +118,7 @@ def test_a_node_that_said_nothing_is_tried_last_by_the_next_file(mogilefs: Mogil
     begun = time.monotonic()
     for number in range(10):
         _put(target, f"{number}.txt")
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 5, "one wait, not ten"
     mogilefs.control("node", number=1, do="start")
 
 
@@ -429,7 +429,7 @@ def test_a_hung_node_is_passed_over_and_then_tried_last(mogilefs: MogileFS, targ
     mogilefs.control("node", number=1, do="hang")
     begun = time.monotonic()
     assert [_read(target, file) for file in files] == [SMALL] * 8
-    assert time.monotonic() - begun < 1.9
+    assert time.monotonic() - begun < 5, "one wait, not eight"
     mogilefs.control("node", number=1, do="start")
 
 
