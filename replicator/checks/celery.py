@@ -58,7 +58,8 @@ def problems() -> Iterator[CheckMessage]:
         yield Warning(
             "Nothing runs replicator.sweep: failed deliveries are not tried again, lost messages not made up for.",
             hint='Add "django_celery_beat" to INSTALLED_APPS and run beat with its DatabaseScheduler; or put '
-            "replicator.sweep (10 s), replicator.probe (5 s) and replicator.prune (600 s) into beat_schedule.",
+            "replicator.sweep (10 s), replicator.probe (5 s), replicator.sample (60 s) and replicator.prune (600 s) "
+            "into beat_schedule.",
             id="replicator.W019",
         )
 
