@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
 BENCH := $(VENV)/.installed-bench
-# How many "auto" is, and which process takes what, says tests/conftest.py.
-PARALLEL := -n auto --no-loadscope-reorder
+# How many "auto" is, and what comes first, says tests/conftest.py.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test test-django42 lint bench clean

@@ -1,24 +1,38 @@
-"""What holds for every test: fixtures of servers, and which processes share the tests."""
+"""What holds for every test: fixtures of servers, and the order in which several processes share the files."""
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 import pytest
 
 pytest_plugins = ["tests.servers"]
 
-#: Folders whose tests start whole sites, of many processes. One process takes all of such a folder, or else the
-#: machine has more to do at a time than what is promised in seconds allows for.
+#: Where tests start whole sites, of many processes. They are spread among the others: at a time, there would be more
+#: for the machine to do than what is promised in seconds allows for.
 SITES = ("tests/project/", "tests/promises/")
-#: Other files that take long. They come next, so that no process is still at one when the others are done.
+#: The files that take longest, which come first, so that no process is still at one when the others are done.
 LONGEST = (
-    "tests/people/test_admin.py",
+    "tests/promises/test_end_to_end.py",
+    "tests/project/test_demo.py",
+    "tests/promises/test_kills.py",
+    "tests/promises/test_nodes.py",
+    "tests/promises/test_staging.py",
+    "tests/project/test_run.py",
+    "tests/promises/test_no_local_copy.py",
+    "tests/project/test_shapes.py",
+    "tests/project/test_copies_browser.py",
+    "tests/project/test_settings.py",
+    "tests/project/test_browser.py",
+    "tests/promises/test_waiting.py",
+    "tests/promises/test_brokers.py",
+    "tests/project/test_mogilefs.py",
+    "tests/property/test_convergence.py",
     "tests/ledger/test_counterexamples.py",
     "tests/model/test_protocol.py",
     "tests/people/test_docs.py",
+    "tests/delivery/test_own_disk_by_chance.py",
 )
 
 # A shell's background job ignores Ctrl-C, and so would each command that a test interrupts.
@@ -32,23 +46,17 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(2 * (os.cpu_count() or 1), 12)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each process takes a file at a time, for the servers of its module; or a folder of SITES."""
-    from xdist.scheduler import LoadFileScheduling  # only where the tests run in several processes
-
-    class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file: str = super()._split_scope(nodeid)
-            return next((folder for folder in SITES if file.startswith(folder)), file)
-
-    return Scheduling(config, log)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Longest first, where several processes share them. Who runs them alone gets them in their own order."""
-    if hasattr(config, "workerinput"):
-        first = (*SITES, *LONGEST)
-        items.sort(
-            key=lambda item: next((n for n, name in enumerate(first) if item.nodeid.startswith(name)), len(first))
-        )
+    """Only where several processes take the files one by one: a single one keeps the order of the folders."""
+    if not hasattr(config, "workerinput"):
+        return
+    rank = {file: number for number, file in enumerate(LONGEST)}
+    files = sorted(dict.fromkeys(map(_file, items)), key=lambda file: rank.get(file, len(rank)))
+    place = {}
+    for group in ([f for f in files if f.startswith(SITES)], [f for f in files if not f.startswith(SITES)]):
+        place |= {file: (number + 0.5) / len(group) for number, file in enumerate(group)}
+    items.sort(key=lambda item: place[_file(item)])
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
