@@ -166,6 +166,26 @@ def test_what_was_missing_for_a_moment_is_no_finding(site: Site) -> None:
     assert (run.state, found(run)) == ("done", [])
 
 
+def test_trouble_just_before_a_repair_does_not_lose_it(site: Site) -> None:
+    """The target was asked, and goes down before it is asked once more."""
+    site.save(*names(30))
+    at("media1").concurrency = 1
+    gone = "f/00003.bin"
+    del at("media1").files[f"media/{gone}"]
+
+    def go_down(operation: str, file: TargetFile) -> None:
+        if asked(at("media1"), "stat").count(f"media/{gone}") == 2:
+            at("media1").fail_with = Unavailable("no answer")
+
+    at("media1").before = go_down
+    run = site.audit()
+    assert (run.state, run.trouble, found(run)) == ("running", "no answer", [])
+    at("media1").before = at("media1").fail_with = None
+    TargetRun.objects.update(due_at=timezone.now())
+    finish(run)
+    assert (run.state, found(run), run.counts["checked"]) == ("done", [(gone, "missing", "sent")], 30)
+
+
 def test_one_that_is_most_likely_wiped_or_unmounted_is_not_filled_without_a_word(site: Site) -> None:
     """An empty folder where a file system was mounted answers 404 to everything, and takes every PUT."""
     site.save(*names(60))

@@ -36,7 +36,7 @@ def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site
     monkeypatch.setattr("replicator.operating.audit.checking._ROWS", 10)
     monkeypatch.setattr("replicator.operating.audit.checking._FILES", 3)
     monkeypatch.setattr("replicator.operating.audit.local._FILES", 10)
-    monkeypatch.setattr("replicator.operating.audit.target._BATCH", 15)
+    monkeypatch.setattr("replicator.operating.audit.target.batch_size", lambda: 15)
     return Site(settings, tmp_path, monkeypatch, ORPHAN_GRACE=0)
 
 

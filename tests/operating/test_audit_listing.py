@@ -62,7 +62,12 @@ def test_an_empty_listing_repairs_nothing(site: Site) -> None:
     assert run.state == "stopped"
     assert "shows 0 of the 40 files of the storage 'default'" in run.reason
     assert "replicator resync media1" in run.reason
+    assert "audit media1 --most 40" in run.reason
     assert nothing_was_done()
+    assert site.audit(most=39).state == "stopped"
+    assert nothing_was_done()
+    run = site.audit(most=40)
+    assert (run.state, run.counts["sent"]) == ("done", 40)
 
 
 def test_a_listing_of_less_than_half_repairs_nothing(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from replicator.errors import Unavailable
 from replicator.ledger import life, nodes
-from replicator.models import AuditFinding, MediaFile, Replica, TargetRun
+from replicator.models import AuditFinding, MediaFile, NodeState, Replica, TargetRun
 from replicator.operating import NotStarted, audit, restoring
 from replicator.operating.restoring import NotRestored, restore
 from replicator.targets.base import TargetFile
@@ -323,6 +324,10 @@ def test_each_node_has_its_own_disk_audited_for_its_own_files(site: Site, settin
     )
     done = audit.nightly({})
     assert {"the disk of web1", "the disk of web2"} < done.keys()
+    NodeState.objects.update(seen_at=timezone.now() - timedelta(days=1))
+    TargetRun.objects.all().delete()
+    done = audit.nightly({})
+    assert (done["the disk of web1"][:3], done["the disk of web2"]) == ("run", "not started: its workers are gone")
 
 
 def test_nothing_is_changed_while_something_may_come_from_elsewhere(site: Site, settings: Any) -> None:

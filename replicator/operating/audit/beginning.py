@@ -88,7 +88,9 @@ def nightly(options: Mapping[str, Any]) -> dict[str, str]:
         else:
             done[target] = _begun(target, options)
     for node in _disks():
-        done[f"the disk of {node}" if node else "the local disk"] = _begun("", options, node)
+        place = f"the disk of {node}" if node else "the local disk"
+        is_gone = node and node != config().deliverer and nodes.is_gone(node)
+        done[place] = "not started: its workers are gone" if is_gone else _begun("", options, node)
     return done
 
 

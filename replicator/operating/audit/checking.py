@@ -17,7 +17,7 @@ from replicator.operating.audit.judging import check_share
 from replicator.operating.audit.looking import Asked, Looker, Looks, Pace
 from replicator.operating.audit.options import CONTENT, SIZE, Options
 from replicator.operating.audit.places import prefix_of
-from replicator.operating.work import Held
+from replicator.operating.work import Held, Stopped
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.targets import get_target
 
@@ -79,7 +79,7 @@ class Checking:
                     file for file, look in self._looker.look([f for f, _ in bad], self._held.renew) if look.is_bad
                 }
                 found = [(file, look) for file, look in found if not look.is_bad or file in surely]
-        except BaseException:
+        except Stopped:
             # What was found is worth a report, also if nothing is done about it.
             self._note(found, looks, position, checked, repair=False)
             raise

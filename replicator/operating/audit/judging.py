@@ -12,13 +12,15 @@ _FEW, _SHARE = 20, 0.10
 _LEAST_SHOWN = 0.5
 
 
-def check_listing(target: str, storage: str, shown: int, synced: int) -> None:
+def check_listing(target: str, options: Options, storage: str, shown: int, synced: int) -> None:
     """Raises ``Stopped`` if a listing that came to its end can't be that of all files."""
-    if synced > _FEW and shown < synced * _LEAST_SHOWN:
+    missing = synced - shown
+    if synced > _FEW and shown < synced * _LEAST_SHOWN and (options.most is None or missing > options.most):
         raise Stopped(
             f"The listing of {target} shows {shown:,} of the {synced:,} files of the storage {storage!r} that it is "
             "known to hold: nothing was repaired. Is its file system mounted, and is it the right one? If so and the "
-            f"files are really gone: manage.py replicator resync {target}"
+            f"files are really gone: manage.py replicator resync {target}; or, to have only what is missing sent: "
+            f"manage.py replicator audit {target} --most {missing}"
         )
 
 

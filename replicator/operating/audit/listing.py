@@ -76,7 +76,7 @@ class Listing:
         self._note()
         for storage in self._storages:
             synced = confirmed(self._run, [storage.alias]).filter(file__deleted=False).count()
-            check_listing(self._run.target, storage.alias, self._shown[storage.alias], synced)
+            check_listing(self._run.target, self._options, storage.alias, self._shown[storage.alias], synced)
 
     def _read(self, prefix: str, aliases: Sequence[str]) -> None:
         others = elsewhere(prefix)

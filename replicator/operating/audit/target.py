@@ -13,14 +13,12 @@ from replicator.operating.audit.checking import Checking, confirmed
 from replicator.operating.audit.listing import Listing
 from replicator.operating.audit.options import Options
 from replicator.operating.audit.removing import Removing
+from replicator.operating.backfill import batch_size
 from replicator.operating.places import storages_at
 from replicator.operating.work import Held, Stopped
 from replicator.storage.replicated import ReplicatedStorage
 
 Phase = TargetState.Phase
-
-#: Files that one statement records.
-_BATCH = 5_000
 
 
 class TargetAudit:
@@ -80,7 +78,7 @@ class TargetAudit:
             return False
         storages = [storage.alias for storage in self._storages()]
         ids = backfilling.living(storages).filter(pk__gt=run.position, pk__lte=run.last).order_by("pk")
-        some = list(ids.values_list("pk", flat=True)[:_BATCH])
+        some = list(ids.values_list("pk", flat=True)[: batch_size()])
         if not some:
             return False
         recorded = 0
