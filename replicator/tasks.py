@@ -71,8 +71,7 @@ def sweep() -> list[str]:
 
 def _sweep() -> list[str]:
     up = sorted(config().targets.keys() - life.closed_now())
-    # Also where nothing is due: then there is nothing that its breaker would have to keep from it.
-    wake.wake(sorted(config().targets.keys() & health.trials_due()), "")
+    _have_tried(sorted(config().targets.keys() & health.trials_due()))
     if not config().deliverer:
         nodes.share()
         due = ledger.due_targets(up)
@@ -83,6 +82,15 @@ def _sweep() -> list[str]:
         wake.wake(targets, node)
     wake.send_to_nodes("replicator.check_in", nodes.known())
     return sorted({target for targets in work.values() for target in targets})
+
+
+def _have_tried(targets: list[str]) -> None:
+    """Wake a worker for a trial of each: of a node whose files wait for it, if there is one. Where nothing is due, a
+    trial shows that there is nothing that its breaker would have to keep from it; but not to a node that only has
+    nothing itself."""
+    for target in targets:
+        for node in ledger.due_work([target]) or [""]:
+            wake.wake([target], node)
 
 
 @shared_task(name="replicator.check_in", ignore_result=True)

@@ -70,7 +70,7 @@ def _try(target: Target, summary: Summary) -> Summary:
     if not health.take_slot(target.alias, 1, slot, config().lease_seconds):
         summary.skipped = "busy"
         return summary
-    turn = Turn(target, slot, summary, limit=1)
+    turn = Turn(target, slot, summary, trial=True)
     try:
         turn.work(time.monotonic())
     finally:

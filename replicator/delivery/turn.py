@@ -64,19 +64,29 @@ def _as_seen_here(outcome: Outcome) -> DeliveryError | None:
     return outcome.error
 
 
+def _is_old(outcome: Outcome) -> bool:
+    """Whether it is an answer that this very file got before, or the like: it says nothing new of the target. Some
+    such files must not, each time they are tried again, make it seem out of order."""
+    return (
+        outcome.claim.attempts > 0
+        and outcome.error is not None
+        and getattr(outcome.error, "status", None) is not None
+    )
+
+
 class Turn:
     """One worker process's turn at one target. The threads send; only the thread that calls ``work`` talks to the
     database."""
 
     def __init__(
-        self, target: Target, slot: UUID, summary: Summary, storage: str | None = None, *, limit: int | None = None
+        self, target: Target, slot: UUID, summary: Summary, storage: str | None = None, *, trial: bool = False
     ) -> None:
         self.target = target
         self.slot = slot
         self.summary = summary
         self.storage = storage
-        #: On trial: so many files, and no more; and nothing is believed of its health but what they show.
-        self.limit = limit
+        #: One file, and no more; and nothing is believed of the target's health but what that shows.
+        self.trial = trial
         self.conf = config()
         self.to_send: SimpleQueue[Claim | None] = SimpleQueue()
         self.sent: SimpleQueue[Outcome] = SimpleQueue()
@@ -102,7 +112,7 @@ class Turn:
         try:
             more = True
             while True:
-                if self.limit is None and self.target.alias in life.closed():
+                if not self.trial and self.target.alias in life.closed():
                     # Somebody has paused it, has other plans with it, or found it down.
                     self._give_back()
                 # At half: the next batch is fetched while the rest of this one is sent.
@@ -137,7 +147,7 @@ class Turn:
 
         A long transfer keeps its slot: the threads beside it must not idle while other files wait.
         """
-        if self.limit is not None:
+        if self.trial:
             return not self.claimed
         if in_time:
             return True
@@ -149,7 +159,10 @@ class Turn:
         """Take more work. Whether there may be yet more."""
         # First the flag, then the look: what is recorded after the look is announced again.
         wake.clear_flag(self.target.alias)
-        batch = ledger.claim(self.target.alias, self.limit or self.conf.batch_size, storage=self.storage)
+        alias = self.target.alias
+        batch = (
+            ledger.claim_one(alias) if self.trial else ledger.claim(alias, self.conf.batch_size, storage=self.storage)
+        )
         self.looked = time.monotonic()
         if batch.claims:
             self.claimed = True
@@ -245,26 +258,27 @@ class Turn:
                 note_trouble(error)
 
     def _note_health(self, outcomes: list[Outcome]) -> None:
-        failures = [o.error for o in outcomes if isinstance(o.error, Unavailable)]
+        failures = [o.error for o in outcomes if isinstance(o.error, Unavailable) and (self.trial or not _is_old(o))]
         for outcome in outcomes:
             if outcome.error is None:
                 self.slow = self.slow + 1 if self._is_slow(outcome) else 0
         if self.suspended:
             return
-        if self.slow >= (self.limit or self.conf.down_after):
+        if self.slow >= (1 if self.trial else self.conf.down_after):
             took = max(outcome.seconds for outcome in outcomes if outcome.error is None)
             self._suspect(f"it is slow: one file after the other took too long, the last ones up to {took:.0f} s")
         elif any(o.error is None for o in outcomes):
             health.note_success(self.target.alias)
         elif failures:
             in_a_row = health.note_failures(self.target.alias, len(failures), str(failures[-1]))
-            if self.limit or in_a_row >= self.conf.down_after:
+            if self.trial or in_a_row >= self.conf.down_after:
                 self._suspect(f"it answers its probe, and yet files fail, one after the other: {failures[-1]}")
 
     def _is_slow(self, outcome: Outcome) -> bool:
-        """Whether it took longer than it may, beyond what its size does."""
+        """Whether it took longer than it may, beyond what its size does. Not what was read from another target: who
+        knows which of the two took its time."""
         limit = self.conf.slow_after
-        return limit > 0 and outcome.seconds > limit + outcome.bytes / _SLOW_RATE
+        return limit > 0 and not outcome.claim.sources and outcome.seconds > limit + outcome.bytes / _SLOW_RATE
 
     def _suspect(self, reason: str) -> None:
         """End this run: the target is down if it does not answer its probe; else its breaker opens, for *reason*.

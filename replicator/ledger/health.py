@@ -130,11 +130,15 @@ def _on_trial() -> QuerySet[TargetState]:
 
 
 def mark_up(target: str, *, by_probe: bool = False) -> bool:
-    """*target* answers again. Whether that is news. What opened a breaker no probe can refute: only a trial."""
+    """*target* answers again. Whether that is news.
+
+    What opened a breaker no probe can refute: only a trial. But while a target is read-only nothing is sent to it,
+    no trial either; and to be read it is well.
+    """
     now = timezone.now()
     news = _row(target).filter(state=State.DOWN)
     if by_probe:
-        news = news.filter(retry_at=None)
+        news = news.filter(Q(retry_at=None) | Q(phase=TargetState.Phase.READ_ONLY))
     if not news.update(state=State.UP, reason="", failures=0, retry_at=None, since=now, last_success_at=now):
         return False
     log.warning("target up", extra={"target": target})

@@ -130,6 +130,14 @@ def claim(target: str, limit: int, *, storage: str | None = None) -> Batch:
     return _claim([rows.of(node) for node in nodes.to_serve(target)], limit)
 
 
+def claim_one(target: str) -> Batch:
+    """As ``claim``, of one replica: the first due that was never tried, if there is any. To find out how *target* is,
+    it says more than a file that has failed already, and may do so by itself."""
+    rows = Replica.objects.using(database.alias()).at(target).order_by("due_at")
+    served = nodes.to_serve(target)
+    return _claim([some.of(node) for some in (rows.filter(attempts=0), rows) for node in served], 1)
+
+
 def claim_replicas(ids: Sequence[int]) -> Batch:
     """Take those of the replicas *ids*, at whatever targets, that are due. One short transaction."""
     return _claim([Replica.objects.using(database.alias()).filter(pk__in=ids)], len(ids))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from replicator.errors import Unavailable
 from replicator.ledger import health, life
 from replicator.models import Replica, TargetState
 from replicator.targets import get_target
+from replicator.targets.base import TargetFile
 from replicator.testing import MemoryTarget
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -186,6 +188,71 @@ def test_slowness_can_be_left_out_of_account(target: MemoryTarget, settings: Any
     save(20)
     delivery.deliver("media1")
     assert state().state == "up"
+
+
+def refuse_poison(operation: str, file: TargetFile) -> None:
+    if operation == "put" and file.name.startswith("poison"):
+        raise Unavailable("HTTP 500", status=500)
+
+
+def save_poison(count: int) -> None:
+    for number in range(count):
+        default_storage.save(f"poison{number}.txt", ContentFile(b"1"))
+
+
+def test_a_trial_takes_a_file_that_was_never_tried(target: MemoryTarget) -> None:
+    """Promise 7: a dozen files that fail by themselves, and are due before it, must not keep a new one waiting."""
+    target.before = refuse_poison
+    save_poison(12)
+    delivery.deliver("media1")
+    assert state().state == "down"
+    save(1)
+    Replica.objects.filter(file__name__startswith="poison").update(due_at=timezone.now(), attempts=1)
+    trial_is_due()
+    assert delivery.deliver("media1").put == 1
+    assert state().state == "up"
+
+
+def test_files_that_were_answered_with_a_failure_before_do_not_open_it_again(target: MemoryTarget) -> None:
+    """Promise 7: some files that a host says no to, again and again, are no trouble of the host's."""
+    target.before = refuse_poison
+    save_poison(12)
+    Replica.objects.update(attempts=1)
+    assert delivery.deliver("media1").failed == 12
+    assert health.suspects() == set()
+    Replica.objects.update(attempts=1, due_at=timezone.now(), status="pending")
+    target.before = hang
+    delivery.deliver("media1")
+    assert state().state == "down", "no answer at all is news, whatever the file"
+
+
+def test_slow_reads_from_another_target_do_not_open_it(
+    target: MemoryTarget, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 7: a slow source harms no target that gets files from it."""
+    targets = {**settings.REPLICATOR["TARGETS"], "source": {"BACKEND": "replicator.testing.MemoryTarget"}}
+    settings.REPLICATOR = {**settings.REPLICATOR, "TARGETS": targets, "SLOW_AFTER": 0.2}
+    save(6)
+    delivery.deliver("source")
+    for path in (Path(settings.MEDIA_ROOT)).glob("*.txt"):
+        path.unlink()
+    source = get_target("source")
+    assert isinstance(source, MemoryTarget)
+    source.lag = 0.3
+    assert delivery.deliver("media1").put == 6
+    assert state().state == "up"
+
+
+def test_a_read_only_target_is_not_down_for_a_trial_that_nobody_makes(tripped: MemoryTarget) -> None:
+    """Nothing is sent to it: that it answers is all that its readers need."""
+    life.enter("media1", "read-only")
+    TargetState.objects.update(
+        retry_at=timezone.now() - timedelta(minutes=1), last_failure_at=timezone.now() - timedelta(minutes=5)
+    )
+    assert health.trials_due() == set()
+    assert delivery.deliver("media1").skipped == "read-only"
+    assert tasks.probe() == {"media1": True}
+    assert (state().state, state().retry_at) == ("up", None)
 
 
 def test_a_paused_target_is_neither_sent_to_nor_probed(target: MemoryTarget) -> None:
