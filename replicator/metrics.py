@@ -16,6 +16,7 @@ from prometheus_client.utils import floatToGoString
 from replicator.conf import config
 from replicator.ledger import backlogs, counters, database, life
 from replicator.models import CopyPart, CopyRun, NodeState, Slot, TargetRun, TargetState
+from replicator.operating.audit.reporting import found_by
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _work() -> Iterator[Metric]:
         "audit_found",
         "Files that the last audit found not to be as the ledger says",
         ["target"],
-        [((place_of(audit),), audit.counts.get("found", 0)) for audit in last],
+        [((place_of(audit),), found_by(audit)) for audit in last],
     )
     copies = CopyRun.objects.using(database.alias())
     opened = copies.filter(state__in=[CopyRun.State.RUNNING, CopyRun.State.PAUSED]).order_by()

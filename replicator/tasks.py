@@ -51,7 +51,7 @@ def retire(self: Task[Any, Any], run: int, _about: str = "") -> dict[str, Any]:
 
 
 @shared_task(name="replicator.audit", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
-def audit(self: Task[Any, Any], run: int | None = None, _about: str = "", **options: Any) -> dict[str, Any]:
+def audit(self: Task[Any, Any], /, run: int | None = None, _about: str = "", **options: Any) -> dict[str, Any]:
     """Compare a target, or the local disk, with the ledger; all of them, with *options*, unless a run is given."""
     if run is None:
         return dict(operating.audit.nightly(options))
