@@ -27,10 +27,8 @@ class Backfill(Work):
     kind: ClassVar[str] = TargetRun.Kind.BACKFILL
 
     def begin(self) -> int:
-        files = backfilling.living(self._storages())
-        self.run.last = files.order_by("-pk").values_list("pk", flat=True).first() or 0
-        self.held.note(last=self.run.last)
-        return files.count()
+        self.held.note(last=self._newest())
+        return backfilling.living(self._storages()).count()
 
     def step(self) -> bool:
         return self._look_again() if self.run.step == _LOOKING_AGAIN else self._record()
@@ -42,7 +40,8 @@ class Backfill(Work):
         if not some:
             if self.run.dry_run:
                 return False
-            self.held.note(step=_LOOKING_AGAIN)
+            # Up to here only: a process with old settings may go on to save faster than this would come to its end.
+            self.held.note(step=_LOOKING_AGAIN, position=0, last=self._newest())
             return True
         with self.held.noting(position=some[-1], done=len(some)) as counts:
             if self.run.dry_run:
@@ -54,16 +53,17 @@ class Backfill(Work):
 
     def _look_again(self) -> bool:
         storages = self._storages()
-        lacking = backfilling.lacking(self.run.target, storages).order_by("pk")
-        some = list(lacking.values_list("pk", flat=True)[: batch_size()])
+        lacking = backfilling.lacking(self.run.target, storages).filter(pk__lte=self.run.last).order_by("pk")
+        ids = lacking.values_list("pk", flat=True)
+        some = list(ids.filter(pk__gt=self.run.position)[: batch_size()])
         if not some:
-            return False
-        with self.held.noting() as counts:
-            number = backfilling.record_lacking(self.run.target, storages, some[0] - 1, some[-1])
-            counts["recorded"] = number
-        self.sent_now()
-        if not number:
+            if not lacking.exists():
+                return False
+            self.held.note(position=0)
             raise Later("transactions of the site have what is left", seconds=_AGAIN)
+        with self.held.noting(position=some[-1]) as counts:
+            counts["recorded"] = backfilling.record_lacking(self.run.target, storages, some[0] - 1, some[-1])
+        self.sent_now()
         return True
 
     def sent_now(self) -> None:
@@ -71,6 +71,10 @@ class Backfill(Work):
         if self.run.counts and not self.run.dry_run:
             wake.announce([self.run.target])
         breathe()
+
+    def _newest(self) -> int:
+        files = backfilling.living(self._storages())
+        return files.order_by("-pk").values_list("pk", flat=True).first() or 0
 
     def _storages(self) -> list[str]:
         storages = storages_at(self.run.target)

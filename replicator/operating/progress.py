@@ -21,7 +21,7 @@ Kind = TargetRun.Kind
 #: Seconds before which a rate says nothing.
 _SOON = 1.0
 #: How many times as long as a count took it is believed, if that was longer than so many seconds.
-_BELIEVED, _QUICK = 20.0, 0.05
+_BELIEVED, _QUICK = 20.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
