@@ -125,7 +125,7 @@ def test_work_under_way(scraped: Any) -> None:
     TargetRun.objects.create(kind="backfill", target="media1", total=100, done=40)
     TargetRun.objects.create(kind="audit", target="", state="paused", done=5)
     for ended, found in ((hour_ago - timedelta(days=1), 9), (hour_ago, 2)):
-        TargetRun.objects.create(kind="audit", target="media2", state="done", ended_at=ended, counts={"missing": found})
+        TargetRun.objects.create(kind="audit", target="media2", state="done", ended_at=ended, counts={"wrong": found})
     TargetRun.objects.create(kind="audit", target="media2", state="cancelled", ended_at=timezone.now())
     CopyRun.objects.create(source="live", state="done")
     run = CopyRun.objects.create(source="live")
