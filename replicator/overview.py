@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from django.apps import apps
 from django.db.models import Max
@@ -142,9 +141,6 @@ class Overview:
     @property
     def lag(self) -> float:
         return max((card.status.lag for card in self.targets), default=0.0)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def overview(only: str = "") -> Overview:

@@ -310,6 +310,8 @@ def _joining(total: int, left: int, share: float, eta: float | None) -> str:
 def _joining_help(card: TargetCard) -> str:
     if not card.joining or not card.joining.command:
         return ""
+    if " resync " in card.joining.command:
+        return _("What it has lost is not on its way any more: start a resync.")
     return _("Files that were saved before it was there are not on their way: start a backfill.")
 
 

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from replicator import operating
 from replicator.admin import live, runshown
-from replicator.admin.base import ReadOnlyAdmin, TargetFilter, badge, moment
+from replicator.admin.base import ReadOnlyAdmin, TargetFilter, badge, moment, task_link
 from replicator.admin.copyshown import percent
 from replicator.models import AuditFinding, TargetRun, TargetState
 from replicator.operating.progress import RunProgress, progress_of
@@ -38,7 +38,7 @@ _FOLDER = "admin/replicator/targetrun"
 
 @admin.register(TargetRun)
 class TargetRunAdmin(ReadOnlyAdmin):
-    list_display = ["title", "state_badge", "progress", "numbers", "started"]
+    list_display = ["title", "state_badge", "share", "numbers", "started"]
     list_filter = ["kind", "state", TargetFilter]
     ordering = ["-pk"]
 
@@ -91,7 +91,7 @@ class TargetRunAdmin(ReadOnlyAdmin):
         return format_html('{}<div class="replicator-why">{}</div>', found, why[:200]) if why else found
 
     @admin.display(description=_("done"))
-    def progress(self, run: TargetRun) -> SafeString:
+    def share(self, run: TargetRun) -> SafeString:
         share = progress_of(run).share
         value = "" if share is None else format_html(' value="{}"', f"{share:.4f}")
         bar = (
@@ -134,6 +134,7 @@ class TargetRunAdmin(ReadOnlyAdmin):
             "run": progress,
             "shown": runshown.of_run(progress, self._reverse),
             "can_operate": self.has_steer_permission(request),
+            "task": task_link(run.task) if run.task else "",
             "target_url": self._reverse("targetstate_change", run.target) if run.target else "",
             **self._findings(request, progress),
         }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,26 +18,16 @@ from replicator.models import Replica, TargetCounter, TargetRun, TargetSample, T
 from replicator.operating import runs
 from replicator.overview import overview
 from tests.operating.audits import Site
+from tests.operating.overviews import PAGE, client_with, overview_site
 from tests.people.conftest import record_many
 
 pytestmark = pytest.mark.django_db(transaction=True)
-PAGE = "/admin/replicator/targetstate/"
 REPLICAS = "/admin/replicator/replica/"
 
 
 @pytest.fixture
 def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(settings, tmp_path, monkeypatch)
-
-
-def client_with(*permissions: str) -> Client:
-    user = User.objects.create_user(f"user{User.objects.count()}", is_staff=True)
-    found = Permission.objects.filter(content_type__app_label="replicator", codename__in=permissions)
-    assert found.count() == len(permissions)
-    user.user_permissions.set(found)
-    client = Client()
-    client.force_login(user)
-    return client
+    return overview_site(settings, tmp_path, monkeypatch)
 
 
 def card(client: Client, target: str) -> str:
@@ -319,6 +308,20 @@ def test_the_page_asks_as_much_of_many_replicas_as_of_few(site: Site, admin_clie
     about_replicas = [sql for sql in many if 'FROM "replicator_replica"' in sql]
     assert about_replicas
     assert all("pending" in sql or "failed" in sql for sql in about_replicas)
+
+
+def test_a_count_that_takes_long_is_believed_for_a_while(
+    site: Site, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten people who look at a backlog of a million cost no more than one."""
+    monkeypatch.setattr("replicator.overview._QUICK", 0.0)
+    monkeypatch.setattr("replicator.overview._FACTOR", 1e6)
+    record_many(2, status="pending")
+    assert "Pending 2" in card(admin_client, "media1")
+    record_many(1, status="pending")
+    assert "Pending 2" in card(admin_client, "media1")
+    monkeypatch.setattr("replicator.overview._believed.until", 0.0)
+    assert "Pending 3" in card(admin_client, "media1")
 
 
 def test_parts_of_the_page_are_never_kept_by_a_cache(site: Site, admin_client: Client) -> None:

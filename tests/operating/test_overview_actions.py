@@ -15,7 +15,7 @@ from django.test import Client
 from replicator.models import AuditFinding, Replica, TargetRun, TargetState
 from replicator.operating import runs
 from tests.operating.audits import Site, names
-from tests.operating.test_overview import PAGE, client_with
+from tests.operating.overviews import PAGE, client_with, overview_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RUNS = "/admin/replicator/targetrun/"
@@ -24,7 +24,7 @@ FINDINGS = "/admin/replicator/auditfinding/"
 
 @pytest.fixture
 def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(settings, tmp_path, monkeypatch)
+    return overview_site(settings, tmp_path, monkeypatch)
 
 
 def press(client: Client, verb: str, target: str = "media1", **data: Any) -> Any:
