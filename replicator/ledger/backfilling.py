@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from replicator.conf import config
@@ -71,6 +71,23 @@ def record_all_lacking(target: str, storages: Sequence[str], *, batch: int = 5_0
         with transaction.atomic(using=database.alias()):
             total += record_lacking(target, storages, after, some[-1])
         after = some[-1]
+    return total
+
+
+def distrust_stale(target: str, *, batch: int = 5_000) -> int:
+    """Have those replicas at *target* sent again that are not of their files' versions, and yet wait for nothing; the
+    number. One look at all that is there.
+
+    Nobody made them pending when their files were written: who did that believed *target* to be retired, or did not
+    have it in his settings.
+    """
+    rows = Replica.objects.using(database.alias()).at(target)
+    stale = rows.filter(status=Replica.Status.SYNCED).exclude(version=F("file__version"))
+    ids = list(stale.values_list("pk", flat=True))
+    total = 0
+    for start in range(0, len(ids), batch):
+        with transaction.atomic(using=database.alias()):
+            total += distrust(ids[start : start + batch])
     return total
 
 

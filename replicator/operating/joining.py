@@ -17,6 +17,7 @@ from replicator.models import Replica, TargetRun, TargetState
 from replicator.operating import runs
 from replicator.operating.places import storages_at
 from replicator.operating.progress import last_joining_run
+from replicator.operating.wishes import RETURNS
 
 log = logging.getLogger(__name__)
 Phase, Kind, State = TargetState.Phase, TargetRun.Kind, TargetRun.State
@@ -25,6 +26,10 @@ Phase, Kind, State = TargetState.Phase, TargetRun.Kind, TargetRun.State
 _REST = 200
 #: For how long a retired target that the settings do not name is remembered, for processes with old settings.
 _REMEMBERED = timedelta(days=1)
+
+#: For how long processes may go on to believe that a target drains or is retired when they record a write, and some
+#: more for their clocks: see ``ledger.life``.
+_BELIEVED = timedelta(seconds=70)
 
 #: Target → when it may be looked at again, by the monotonic clock.
 _rests: dict[str, float] = {}
@@ -37,28 +42,35 @@ def sweep() -> None:
         state = states.get(target) or life.meet(target)
         if state.phase == Phase.JOINING and _has_joined(state):
             life.enter(target, Phase.ACTIVE, note="has what it should hold", only_from=[Phase.JOINING])
-    for state in states.values():
+    for target, state in states.items():
         if state.phase == Phase.RETIRED:
             _tidy(state)
+        elif target not in config().targets:
+            # Nothing is recorded for it any more: should it come back, it lacks that.
+            life.enter(target, Phase.JOINING, note="left the settings", only_from=[Phase.ACTIVE])
 
 
 def _has_joined(state: TargetState) -> bool:
     target = state.target
     run = last_joining_run(target, state.phase_since)
-    if run is not None:
-        if run.state in TargetRun.OPEN or (run.kind == Kind.RESYNC and run.state != State.DONE):
+    if run is None:
+        return not _lacks(target, record=False)
+    if run.state in TargetRun.OPEN or (run.kind == Kind.RESYNC and run.state != State.DONE):
+        return False
+    if run.options.get(RETURNS) and timezone.now() < state.phase_since + _BELIEVED:
+        return False
+    if run.state == State.DONE and run.ended_at is not None:
+        pending = Replica.objects.using(alias()).pending().at(target)
+        if pending.filter(since__lte=run.ended_at).exists():
             return False
-        if run.ended_at is not None and run.state == State.DONE:
-            pending = Replica.objects.using(alias()).pending().at(target)
-            if pending.filter(since__lte=run.ended_at).exists():
-                return False
-    return not _lacks(target, record=run is not None)
+    return not _lacks(target, record=True)
 
 
 def _lacks(target: str, *, record: bool) -> bool:
     """Whether there are files that *target* lacks; if they are to be recorded, they are then.
 
-    Without a backfill they are a person's business: it may be the first of a million.
+    Without a backfill they are a person's business: it may be the first of a million. What is not up to date there
+    is sent again in any case.
     """
     begun = time.monotonic()
     if begun < _rests.get(target, 0.0):
@@ -68,8 +80,11 @@ def _lacks(target: str, *, record: bool) -> bool:
         lacks = bool(backfilling.record_all_lacking(target, storages))
     else:
         lacks = backfilling.lacking(target, storages).exists()
-    if lacks and record:
-        wake.wake([target])
+    if record or not lacks:
+        stale = backfilling.distrust_stale(target)
+        if (lacks and record) or stale:
+            wake.wake([target])
+        lacks = lacks or bool(stale)
     now = time.monotonic()
     _rests[target] = now + _REST * (now - begun)
     return lacks

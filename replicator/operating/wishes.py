@@ -24,6 +24,9 @@ Phase, Kind = TargetState.Phase, TargetRun.Kind
 
 COMMAND = "manage.py replicator"
 
+#: The option of a run at a target that was not recorded what others were, and which some processes still believe so.
+RETURNS = "returns"
+
 
 class Wish(ABC):
     """One verb, asked for a target in a phase where it makes sense."""
@@ -188,7 +191,7 @@ class Activate(Wish):
         kind = Kind.RESYNC if self.state.phase == Phase.RETIRED else Kind.BACKFILL
         with transaction.atomic(using=alias()):
             self.enter(Phase.JOINING)
-            run = self.start(kind)
+            run = self.start(kind, **{RETURNS: True})
         self.send()
         return f"{self.target} joins, and is active by itself when it has what it should hold.", run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from replicator.operating import progress
 from replicator.operating.progress import joining_of, progress_of
 from replicator.operating.steering import NotStarted, do, plan
 from tests.operating.audits import Site, at
-from tests.operating.lives import add_empty, phase, retire, state, statuses, sweep, work
+from tests.operating.lives import add_empty, later, phase, remove_target, retire, state, statuses, sweep, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -214,9 +215,81 @@ def test_a_target_that_comes_back_from_retirement_gets_everything(site: Site) ->
     assert phase("media1") == "joining"
     work(done)
     site.deliver()
+    later()
     sweep()
     assert phase("media1") == "active"
     assert at("media1").files == at("media2").files
+
+
+def believing(phase: str) -> None:
+    """As a process that read the phases a moment before they changed: its saves go by that for a minute."""
+    life._known.phases = {"media1": phase}
+    life._known.read_at = time.monotonic()
+
+
+def test_a_new_file_of_a_process_that_believes_a_target_to_drain_is_found(site: Site) -> None:
+    """Promise 1: it is not active before no process can believe that any more."""
+    do("drain", "media1")
+    work(do("activate", "media1"))
+    site.deliver()
+    sweep()
+    assert phase("media1") == "joining"
+    believing("draining")
+    site.storage.save("new.txt", ContentFile(b"new"))
+    assert "new.txt" not in statuses("media1")
+    life.forget()
+    later()
+    sweep()
+    assert phase("media1") == "joining"
+    site.deliver()
+    sweep()
+    assert phase("media1") == "active"
+    assert at("media1").files == at("media2").files
+
+
+def test_writes_of_a_process_that_believes_a_target_to_be_retired_are_made_up_for(site: Site) -> None:
+    """Promise 2: an overwrite and a delete that nobody recorded for it."""
+    site.save("a.txt", "b.txt")
+    retire("media1")
+    work(do("activate", "media1"))
+    site.deliver()
+    believing("retired")
+    site.storage.replace("a.txt", ContentFile(b"new"))
+    site.storage.delete("b.txt")
+    site.storage.save("new.txt", ContentFile(b"new"))
+    life.forget()
+    site.deliver()
+    assert at("media1").files["media/a.txt"] == b"as it should be"
+    for _ in range(2):
+        later()
+        sweep()
+        site.deliver()
+    sweep()
+    assert phase("media1") == "active"
+    assert at("media1").files == {"media/a.txt": b"new", "media/new.txt": b"new"}
+
+
+def test_a_target_that_left_the_settings_and_comes_back_makes_up_for_what_it_missed(site: Site) -> None:
+    """It joins anew."""
+    site.save("a.txt", "b.txt")
+    before = site.settings.REPLICATOR
+    remove_target(site, "media1")
+    sweep()
+    site.storage.replace("a.txt", ContentFile(b"new"))
+    site.storage.delete("b.txt")
+    site.storage.save("new.txt", ContentFile(b"new"))
+    site.settings.REPLICATOR = before
+    sweep()
+    assert phase("media1") == "joining"
+    assert joining_of("media1", state("media1").phase_since).command == "manage.py replicator backfill media1"
+    work(do("backfill", "media1"))
+    for _ in range(2):
+        site.deliver()
+        later()
+        sweep()
+    site.deliver()
+    assert phase("media1") == "active"
+    assert at("media1").files == {"media/a.txt": b"new", "media/new.txt": b"new"}
 
 
 def test_a_target_whose_rows_are_gone_comes_back_too(site: Site) -> None:
@@ -224,6 +297,7 @@ def test_a_target_whose_rows_are_gone_comes_back_too(site: Site) -> None:
     retire("media1")
     work(do("activate", "media1"))
     site.deliver()
+    later()
     sweep()
     assert phase("media1") == "active"
     assert set(statuses("media1").values()) == {"synced"}
@@ -240,8 +314,6 @@ def test_what_processes_record_for_a_retired_target_that_do_not_know_yet_is_remo
 
 
 def test_a_retired_target_that_the_settings_name_no_more_is_forgotten(site: Site) -> None:
-    from tests.operating.lives import remove_target
-
     site.save("a.txt")
     retire("media1")
     remove_target(site, "media1")

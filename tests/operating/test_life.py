@@ -15,7 +15,18 @@ from replicator.models import Replica, TargetState
 from replicator.operating import steering
 from replicator.operating.steering import NotStarted, do, plan, possible
 from tests.operating.audits import Site, at
-from tests.operating.lives import add_empty, add_target, phase, remove_target, retire, state, statuses, sweep, work
+from tests.operating.lives import (
+    add_empty,
+    add_target,
+    later,
+    phase,
+    remove_target,
+    retire,
+    state,
+    statuses,
+    sweep,
+    work,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,6 +94,7 @@ def test_a_draining_target_that_is_activated_gets_what_it_missed(site: Site) -> 
     assert phase("media1") == "joining"
     work(done)
     site.deliver()
+    later()
     sweep()
     assert phase("media1") == "active"
     assert at("media1").files == at("media2").files
