@@ -1,8 +1,8 @@
 """A day in the life of a site with 20,000 files: each thing that hosts do to the person on call, one after the other.
 
 What ``docs/operate.md`` tells. Hosts are asked from outside, by their disks; the ledger's word is not taken for it.
-With ``REPLICATOR_SCREENS=folder`` the pages of each step are kept there, to look at; ``REPLICATOR_DAY_FILES`` is for
-who develops this test.
+With ``REPLICATOR_SCREENS=folder`` the pages of each step, and what the commands said, are kept there.
+``REPLICATOR_DAY_FILES`` is for who develops this test.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ class Day:
             timeout=LONG,
             check=False,
         )
+        if arguments[0] != "status":
+            with (self.shots / "commands.txt").open("a") as said:
+                print("$ manage.py replicator", *arguments, f"\n{done.stdout}{done.stderr}", file=said)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + (done.stderr if status else "")
 
@@ -138,6 +141,7 @@ class Day:
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     """20,000 files at three hosts of three kinds."""
     shots = Path(os.environ.get("REPLICATOR_SCREENS") or tmp_path_factory.mktemp("screens"))
+    shots.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         postgres = stack.enter_context(Postgres())
         day = Day(tmp_path_factory.mktemp("site"), postgres.url, shots)
