@@ -146,7 +146,7 @@ def _counted() -> Iterator[Metric]:
     seconds = HistogramMetricFamily(
         "replicator_delivery_seconds", "How long a delivery took that the target confirmed", labels=["target"]
     )
-    ends = [floatToGoString(end) for end in counters.BUCKETS]
+    ends = [str(floatToGoString(end)) for end in counters.BUCKETS]  # type: ignore[no-untyped-call]
     keys = [counters.bucket_key(end) for end in counters.BUCKETS]
     for target, number in known.items():
         sums = accumulate(number.get(key, 0) for key in keys)
