@@ -15,8 +15,8 @@ from replicator.ledger import database
 from replicator.ledger.counters import BYTES, DELETED, FAILED, PUT
 from replicator.models import TargetSample
 
-#: Hours that a chart may span → minutes that one of its points stands for: a young site sees its history, too.
-_SPANS = {1: 1, 3: 1, 6: 3, 12: 5, 24: 10}
+#: Minutes that a chart may span → minutes that one of its points stands for: a young site sees its history, too.
+_SPANS = {15: 1, 60: 1, 180: 1, 360: 3, 720: 5, 1440: 10}
 #: Seconds that a rate is reckoned over, at least: workers add up what they did before they note it.
 _RATE = 45.0
 #: And those that the share of attempts that failed is reckoned over.
@@ -50,8 +50,8 @@ class Span:
     points: dict[str, list[Point]] = field(default_factory=dict)
 
     @property
-    def hours(self) -> int:
-        return round((self.end - self.start).total_seconds() / 3600)
+    def minutes(self) -> int:
+        return round((self.end - self.start).total_seconds() / 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def last_day() -> Span:
     """At most 24 hours, fewer while nothing older is known. One statement, and another once in a minute."""
     now = timezone.now()
     samples = TargetSample.objects.using(database.alias()).filter(
-        at__gt=now - timedelta(hours=max(_SPANS)), at__lte=now
+        at__gt=now - timedelta(minutes=max(_SPANS)), at__lte=now
     )
     facts = samples.aggregate(first=Min("at"), last=Max("at"), newest=Max("id"))
     of = (now.replace(second=0, microsecond=0), *facts.values())
@@ -91,9 +91,9 @@ def last_day() -> Span:
 
 def _read(samples: QuerySet[TargetSample], first: datetime | None, now: datetime) -> Span:
     if first is None:
-        return Span(now - timedelta(hours=1), now)
-    hours = next(hours for hours in _SPANS if first >= now - timedelta(hours=hours))
-    start, minutes = now - timedelta(hours=hours), _SPANS[hours]
+        return Span(now - timedelta(minutes=min(_SPANS)), now)
+    span = next(span for span in _SPANS if first >= now - timedelta(minutes=span))
+    start, minutes = now - timedelta(minutes=span), _SPANS[span]
     rows = (
         samples.filter(at__gt=start)
         # Added up by the database: a day of ten targets is 14,400 rows.

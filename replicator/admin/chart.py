@@ -55,7 +55,9 @@ class Chart:
 def chart(span: Span, target: str = "", *, numbers: bool = False) -> Chart:
     """Of *target*; of all of them, if none is given. With its *numbers*, if they are shown, too."""
     points = span.points.get(target, [])
-    since = _("%(hours)s h ago") % {"hours": span.hours}
+    since = _("%(hours)s h ago") % {"hours": span.minutes // 60}
+    if span.minutes < 60:
+        since = _("%(minutes)s min ago") % {"minutes": span.minutes}
     if not points:
         return Chart(since, [], [])
     where = target or _("all targets")

@@ -171,7 +171,7 @@ def test_a_day_of_samples_is_added_up(site: Site) -> None:
         TargetSample.objects.create(target="media1", at=at, pending=minute, put=120 * minute, deleted=minute)
         TargetSample.objects.create(target="media2", at=at, pending=1)
     span = overview().history
-    assert span.hours == 24
+    assert span.minutes == 24 * 60
     points = span.points["media1"]
     assert [point.at for point in points] == [start + timedelta(minutes=10 * n) for n in range(4)]
     assert [point.pending for point in points] == [9, 19, 29, 39]
