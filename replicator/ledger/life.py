@@ -28,6 +28,7 @@ class _Known:
     def __init__(self) -> None:
         self.read_at = 0.0
         self.closed: frozenset[str] = frozenset()
+        self.left_alone: frozenset[str] = frozenset()
         self.phases: dict[str, str] = {}
 
 
@@ -37,6 +38,15 @@ _known = _Known()
 def closed() -> frozenset[str]:
     """Targets that nothing is sent to now, as this process believes it: up to 5 seconds old. Never raises."""
     return _fresh(_BELIEVED).closed
+
+
+def left_alone() -> frozenset[str]:
+    """Targets that nothing is asked of, as people want it: paused or retired. As this process believes it: up to 5
+    seconds old. Never raises.
+
+    One that is down may be asked when nobody else can answer; these must not.
+    """
+    return _fresh(_BELIEVED).left_alone
 
 
 def to_record(targets: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -142,6 +152,9 @@ def _fresh(seconds: float) -> _Known:
                 target
                 for target, phase, paused, state in rows
                 if paused or state == TargetState.State.DOWN or phase in shut
+            )
+            _known.left_alone = frozenset(
+                target for target, phase, paused, _ in rows if paused or phase == Phase.RETIRED
             )
             _known.phases = {target: phase for target, phase, *_ in rows if phase in (Phase.DRAINING, Phase.RETIRED)}
         _known.read_at = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from replicator import local
 from replicator.errors import DeliveryError, Refused, Unavailable
+from replicator.ledger import life
 from replicator.local import Digest
 from replicator.serving.places import Place, Record, down_among
 from replicator.targets.base import Reader, Target
@@ -94,11 +95,13 @@ class AtNodes:
         self._urls: Sequence[str] = ()
 
     def facts(self) -> Facts:
+        self._check_open()
         if self._facts is None:
             self._facts = self._ask()
         return self._facts
 
     def urls(self) -> Sequence[str]:
+        self._check_open()
         if not self._urls:
             self._check_key()
             try:
@@ -149,6 +152,11 @@ class AtNodes:
             return self._target.domain.info(key, within=self._within)
         except Refused as error:
             raise Unavailable(str(error)) from error
+
+    def _check_open(self) -> None:
+        """Asked last or not: what people have paused is not asked at all."""
+        if self._target.alias in life.left_alone():
+            raise Unavailable(f"{self._target.alias} is paused, or retired")
 
     def _check_key(self) -> str:
         try:

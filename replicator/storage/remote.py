@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from replicator.errors import Corrupt, DeliveryError
+from replicator.ledger import life
 from replicator.storage.pulled import SPOOL, PulledFile, buffered
 from replicator.targets import get_target
 from replicator.targets.base import Reader, Stat, Target, TargetFile
@@ -48,9 +49,11 @@ class _Asked:
     """Targets to be asked for a file, one after another, and why it was not had from those that were."""
 
     def __init__(self, targets: Iterable[str], file: TargetFile) -> None:
-        self._left = list(targets)
+        closed = life.left_alone()
+        self._left = [target for target in targets if target not in closed]
         self._name = file.name
-        self._reasons: list[str] = []
+        # One of them may have it: so it can't be said that it is nowhere.
+        self._reasons = [f"{target} is paused, or retired" for target in targets if target in closed]
 
     def first(self, ask: Callable[[Target], T]) -> tuple[Target, T]:
         """The next one that *ask* gets an answer from, and the answer."""

@@ -19,7 +19,7 @@ from kombu import Connection
 from replicator import delivery, tasks, wake
 from replicator.conf import config, queue_of
 from replicator.ledger import health, life
-from replicator.models import NodeState, Replica
+from replicator.models import NodeState, Replica, TargetState
 from tests.brokers import RabbitMQ, Redis
 from tests.ledger.nodes import As, become
 from tests.ledger.rows import ago, row, set_row, write
@@ -166,6 +166,21 @@ def test_the_sweep_wakes_each_nodes_workers_for_their_work(as_node: As, broker: 
     asked = {queue for queue in queues(broker) if ("replicator.check_in", []) in waiting(broker, queue)}
     assert asked == {"replicator.web1", "replicator.web2", "replicator.web3", "replicator.web5"}
     assert deliveries(broker, "replicator.web3") == []
+
+
+def test_a_trial_is_made_by_a_node_whose_files_wait(as_node: As, broker: Client) -> None:
+    """Another one has nothing to try, and would find the target well for that. Anybody's, if nothing waits."""
+    as_node("web2")
+    write("a.txt", "media1")
+    as_node("web1")
+    seen(web1=0, web2=0)
+    health.trip("media1", "each PUT hangs")
+    health.trip("media2", "each PUT hangs")
+    TargetState.objects.update(retry_at=timezone.now())
+    assert tasks.sweep() == []
+    assert deliveries(broker, "replicator.web2") == ["media1"]
+    assert deliveries(broker, "celery") == ["media2"]
+    assert deliveries(broker, "replicator.web1") == []
 
 
 def test_with_a_shared_disk_the_sweep_wakes_anybody(as_node: As, broker: Client) -> None:

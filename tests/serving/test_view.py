@@ -17,6 +17,7 @@ from django.utils.http import http_date
 
 from replicator import delivery
 from replicator.errors import Unavailable
+from replicator.ledger import life
 from replicator.models import MediaFile, Replica, TargetState
 from replicator.urls import mogilefs_urls
 from replicator.views import serve_mogilefs_file
@@ -110,6 +111,19 @@ def test_a_target_that_is_down_has_one_second(site: Site, settings: Any, known: 
     began = time.monotonic()
     assert site.get("media/a.txt").status_code == 503
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["in the ledger", "from before"])
+def test_a_target_that_people_have_paused_is_not_asked(site: Site, known: bool) -> None:
+    """Not even for a second: somebody works at it. And that is no 404."""
+    if known:
+        site.store("a.txt", b"bytes")
+    else:
+        site.mogilefs.put_behind_back("a.txt", b"bytes")
+    life.pause("mogilefs")
+    assert site.get("media/a.txt").status_code == 503
+    life.resume("mogilefs")
+    assert site.get("media/a.txt").getvalue() == b"bytes"
 
 
 def test_a_file_in_doubt_is_served_from_here(site: Site) -> None:

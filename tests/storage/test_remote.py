@@ -21,7 +21,7 @@ from django.test.utils import CaptureQueriesContext
 
 from replicator import delivery, ledger, wake
 from replicator.errors import Unavailable
-from replicator.ledger import health
+from replicator.ledger import health, life
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage
 from replicator.storage.remote import SPOOL, open_remote
@@ -103,6 +103,23 @@ def test_a_lost_disk_is_read_around(storage: ReplicatedStorage, memory: Memory) 
     with storage.open(name, "ab") as file:
         file.write(b"more")
     assert contents(storage, name) == b"hello\nworld\nmore"
+
+
+@pytest.mark.parametrize("close", [life.pause, lambda target: life.enter(target, "retired")])
+def test_nothing_is_asked_of_what_people_have_paused(
+    storage: ReplicatedStorage, memory: Memory, close: Callable[[str], bool]
+) -> None:
+    """Not even as a last resort: somebody works at the machine. And that is no "no such file"."""
+    name = _lost(storage, b"1")
+    for target in storage.targets:
+        close(target)
+    asked = {target: len(memory(target).operations) for target in storage.targets}
+    with pytest.raises(OSError, match="media1 is paused, or retired") as failed:
+        storage.open(name)
+    assert not isinstance(failed.value, FileNotFoundError)
+    assert asked == {target: len(memory(target).operations) for target in storage.targets}
+    assert life.resume("media1") or life.enter("media1", "active")
+    assert contents(storage, name) == b"1"
 
 
 def test_what_was_deleted_is_not_read_back(storage: ReplicatedStorage, memory: Memory) -> None:
