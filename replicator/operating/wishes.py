@@ -167,8 +167,8 @@ class Activate(Wish):
         quiet = quiet_from(self.target)
         if quiet is not None:
             raise NotStarted(
-                f"A DELETE that was sent to {self.target} may still take effect, and hit a file that is sent there before "
-                f"{timezone.localtime(quiet):%H:%M:%S}. Try again then."
+                f"A DELETE that was sent to {self.target} may still take effect, and hit a file that is sent there "
+                f"before {timezone.localtime(quiet):%H:%M:%S}. Try again then."
             )
 
     def effect(self) -> list[str]:
