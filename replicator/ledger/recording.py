@@ -226,6 +226,10 @@ def _upsert_replicas(
     At a target that drains only what is there already is updated; at one that is retired, nothing.
     """
     targets, draining = life.to_record(targets)
+    if at_home:
+        # Whatever people want of it: the file is there, and something older may be on its way there.
+        home = config().home.intersection(draining)
+        targets, draining = [*targets, *home], [target for target in draining if target not in home]
     if draining:
         _update_replicas(file_ids, draining, now)
     if not file_ids or not targets:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from replicator import delivery, ledger, local, wake
 from replicator.delivery.send import send
-from replicator.ledger import Claim, Outcome
+from replicator.ledger import Claim, Outcome, life
 from replicator.local import Entry
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage
@@ -195,6 +195,21 @@ def test_an_older_version_that_lands_over_a_newer_one_loses_nothing(disks: Disks
         assert disks.tidy("web1") == 1
         assert (disks.on_disk(), disks.traces()) == (b"newer", 0)
     everything_has(disks, b"newer")
+
+
+def test_while_it_drains_what_is_written_here_is_lost_no_more_than_else(disks: Disks) -> None:
+    """Promise 1: it is this node's own disk as before, whatever people want of it as a target."""
+    disks.save("web2", b"older")
+    claim = disks.claim("web2")
+    life.enter("web1", "draining")
+    disks.save("web1", b"newer")
+    disks.land("web2", claim)
+    assert (row().status, disks.on_disk()) == ("pending", b"older")
+    everything_has(disks, b"newer")
+    disks.save("web1", b"newest")
+    assert row().status == "synced", "there is nothing to send to it"
+    disks.save("web2", b"new to it", "b.txt")
+    assert not Replica.objects.filter(target="web1", file__name="b.txt").exists()
 
 
 def test_an_older_version_that_lands_over_a_copy_from_elsewhere_loses_nothing(disks: Disks) -> None:
