@@ -13,7 +13,7 @@ from replicator.ledger.database import alias
 from replicator.models import MediaFile, Replica
 from replicator.operating.retiring import is_confirmed
 from replicator.operating.runs import NotStarted
-from replicator.operating.wishes import of
+from replicator.operating.wish import of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from replicator.ledger import life, retiring
 from replicator.models import TargetRun, TargetState
 from replicator.operating.retiring import is_confirmed
 from replicator.operating.runs import NotStarted
-from replicator.operating.wishes import WISHES, Wish
+from replicator.operating.wish import Wish
+from replicator.operating.wishes import WISHES
 
 __all__ = ["VERBS", "Done", "NotStarted", "Plan", "do", "plan", "possible"]
 

@@ -2,88 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
-from replicator import ledger, wake
-from replicator.ledger import backfilling, life, retiring
+from replicator.ledger import life, retiring
 from replicator.ledger.database import alias
 from replicator.models import TargetRun, TargetState
 from replicator.operating import audit, runs
-from replicator.operating.places import storages_at
+from replicator.operating.missing import Recording
 from replicator.operating.retiring import brake, check_may_delete, check_nothing_is_lost, quiet_from
 from replicator.operating.runs import NotStarted
+from replicator.operating.wish import COMMAND, Wish, check_no_other, named, of
 
 Phase, Kind = TargetState.Phase, TargetRun.Kind
 
-COMMAND = "manage.py replicator"
-
 #: The option of a run at a target that was not recorded what others were, and which some processes still believe so.
 RETURNS = "returns"
-
-
-class Wish(ABC):
-    """One verb, asked for a target in a phase where it makes sense."""
-
-    #: What the note says that was done.
-    done: ClassVar[str]
-
-    def __init__(self, state: TargetState, options: Mapping[str, Any], who: str, why: str) -> None:
-        self.state = state
-        self.target = state.target
-        self.options = options
-        self.dry_run = bool(options.get("dry_run"))
-        self.who = who
-        self.why = why
-
-    def check(self) -> None:  # noqa: B027  # most may be had at any time
-        """Raises ``NotStarted`` if it must not be."""
-
-    @abstractmethod
-    def effect(self) -> list[str]:
-        """What it will do, in sentences with counts."""
-
-    def confirm(self) -> str:
-        """What must be said before; empty: nothing."""
-        return ""
-
-    @abstractmethod
-    def do(self) -> tuple[str, TargetRun | None]:
-        """What was done, in a sentence or two; and the run that does the rest, if there is one."""
-
-    @property
-    def note(self) -> str:
-        """Kept with the target."""
-        by = f" by {self.who}" if self.who else ""
-        return f"{self.done}{by}{f': {self.why}' if self.why else ''}"
-
-    def pending(self) -> int:
-        return retiring.replicas_at(self.target).pending().count()
-
-    def enter(self, phase: str) -> None:
-        life.enter(self.target, phase, note=self.note)
-
-    def start(self, kind: str, **options: Any) -> TargetRun:
-        return runs.start(kind, self.target, options=options, dry_run=self.dry_run, who=self.who)
-
-    def send(self) -> int:
-        """Have what waits sent now; the number of what waited for another time."""
-        hastened = ledger.hasten(self.target)
-        transaction.on_commit(partial(wake.wake, [self.target]), using=alias())
-        return hastened
-
-    def cancel_open(self) -> str:
-        """What was cancelled, in a sentence; empty if nothing was under way."""
-        run = runs.open_run(self.target)
-        if run is None or not runs.cancel(run):
-            return ""
-        return f" {named(run)} is cancelled."
 
 
 class Pause(Wish):
@@ -291,71 +227,6 @@ class Audit(Wish):
     @property
     def chosen(self) -> dict[str, Any]:
         return {name: value for name, value in self.options.items() if name != "dry_run"}
-
-
-class Recording:
-    """What a backfill of a target has to record."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self.storages = [storage.alias for storage in storages_at(target)]
-
-    def check(self) -> None:
-        if not self.storages:
-            raise NotStarted(
-                f"No storage has the target {self.target}: there is nothing that it should hold. Name it in the "
-                'option "targets" of a storage in STORAGES.'
-            )
-
-    @property
-    def lacking(self) -> int:
-        return backfilling.lacking(self.target, self.storages).count()
-
-    def volume(self) -> str:
-        files = backfilling.living(self.storages)
-        return f"{of(files.count(), 'file')} ({size_of(files.aggregate(bytes=Sum('size'))['bytes'] or 0)})"
-
-    def effect(self, state: TargetState) -> list[str]:
-        lacking = backfilling.lacking(self.target, self.storages)
-        facts = lacking.aggregate(bytes=Sum("size"))
-        count = lacking.count()
-        if not count:
-            return [f"Nothing: every file that {self.target} should hold is recorded for it."]
-        waits = "sent at once"
-        if state.paused or state.phase == Phase.READ_ONLY:
-            waits = f"wait, since {self.target} is {'paused' if state.paused else state.phase}"
-        return [f"{of(count, 'file')} ({size_of(facts['bytes'] or 0)}) are recorded for {self.target}, and {waits}."]
-
-
-def check_no_other(target: str) -> None:
-    """Raises ``NotStarted`` if a run is under way at *target*."""
-    run = runs.open_run(target)
-    if run is not None:
-        raise NotStarted(
-            f"{named(run)} is {run.state}, and two at once would be in each other's way. Let it end, or "
-            f"cancel it: {COMMAND} runs --cancel {run.pk}"
-        )
-
-
-def named(run: TargetRun) -> str:
-    """At the start of a sentence."""
-    name = str(run)
-    return f"{name[:1].upper()}{name[1:]}"
-
-
-def of(count: int, noun: str) -> str:
-    """``1 file``, ``12,000 files``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size_of(count: float) -> str:
-    """``1.5 MiB``."""
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"
 
 
 #: verb → what it does
