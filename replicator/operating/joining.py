@@ -45,7 +45,7 @@ def sweep() -> None:
     for target, state in states.items():
         if state.phase == Phase.RETIRED:
             _tidy(state)
-        elif target not in config().targets:
+        elif state.phase == Phase.ACTIVE and target not in config().targets:
             # Nothing is recorded for it any more: should it come back, it lacks that.
             life.enter(target, Phase.JOINING, note="left the settings", only_from=[Phase.ACTIVE])
 
