@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from replicator import wake
@@ -73,7 +74,7 @@ def resume(run: TargetRun) -> bool:
     """Go on where it was, now; whether it was paused, or waited for a target in trouble."""
     now = timezone.now()
     going = _move(
-        run, TargetRun.OPEN, state=State.RUNNING, due_at=now, resumed_at=now, done_at_resume=run.done, attempts=0
+        run, TargetRun.OPEN, state=State.RUNNING, due_at=now, resumed_at=now, done_at_resume=F("done"), attempts=0
     )
     if going:
         go_on(run)
