@@ -104,7 +104,8 @@ def check_nothing_is_lost(target: str) -> None:
         raise NotStarted(
             f"{number} known to be at {target} only, such as {found.example}: no other target that can be read has "
             "it as it is now, and no disk. Let the other targets get what is pending there (manage.py replicator "
-            "status), or add one and have it filled (manage.py replicator backfill ALIAS), and retire this one then."
+            "status), or add one and have it filled (manage.py replicator backfill ALIAS), and retire this one then. "
+            "What was adopted from a target, and never written since, no other gets: save it anew."
         )
 
 
