@@ -10,7 +10,7 @@ from django.db.models import F, Q, QuerySet
 
 from replicator import wake
 from replicator.ledger import backfilling, database
-from replicator.models import AuditFinding, Replica, TargetRun
+from replicator.models import AuditFinding, MediaFile, Replica, TargetRun
 from replicator.operating.audit import findings
 from replicator.operating.audit.bits import Bits
 from replicator.operating.audit.judging import check_share
@@ -61,10 +61,10 @@ class Checking:
 
     def step(self) -> bool:
         """Look at some files. Whether there are more. May raise ``Stopped`` or ``Unavailable``."""
-        rows = self._rows()
-        if not rows:
+        rows, upto = self._rows()
+        if not upto:
             return False
-        asked, passed, position = self._chosen(rows)
+        asked, passed, position = self._chosen(rows, upto)
         looks = self._looker.look(asked, self._held.renew)
         checked = passed + sum(not file.deleted for file in asked)
         found = self._still([each for each in looks if each[1].what])
@@ -90,25 +90,43 @@ class Checking:
     def _repairs(self) -> bool:
         return self._options.repair and not self._run.dry_run
 
-    def _rows(self) -> list[Any]:
-        rows = confirmed(self._run, list(self._prefixes)).filter(file_id__gt=self._run.position).order_by("file_id")
-        fields = ("storage", "name", "version", "deleted", "size", "sha256")
-        return list(rows.values_list("file_id", "pk", *(f"file__{field}" for field in fields))[:_ROWS])
+    def _rows(self) -> tuple[list[Any], int]:
+        """The next files that are ``confirmed``, and up to which id these are all; 0 if there are no more.
 
-    def _chosen(self, rows: Sequence[Any]) -> tuple[list[Asked], int, int]:
+        Two statements that each know where to look: of one with a join, a database may think little of how many rows
+        have the same version, and read both tables for each part.
+        """
+        run, options = self._run, self._options
+        replicas = Replica.objects.using(database.alias()).filter(
+            target=run.target, file_id__gt=run.position, file_id__lte=run.last
+        )
+        some = list(
+            replicas.order_by("file_id").values_list("file_id", "pk", "status", "version", "synced_at")[:_ROWS]
+        )
+        held = {
+            file: (pk, version)
+            for file, pk, status, version, synced_at in some
+            if status == Replica.Status.SYNCED
+            and (synced_at is None or synced_at <= run.started_at)
+            and (not options.is_sample or is_in_sample(run.pk, file, options.sample))
+        }
+        files = MediaFile.objects.using(database.alias()).filter(pk__in=held, storage__in=list(self._prefixes))
+        rows = files.order_by("pk").values_list("pk", "version", "storage", "name", "deleted", "size", "sha256")
+        current = [(pk, held[pk][0], *facts) for pk, *facts in rows if facts[0] == held[pk][1]]
+        return current, some[-1][0] if some else 0
+
+    def _chosen(self, rows: Sequence[Any], upto: int) -> tuple[list[Asked], int, int]:
         """The files to ask for, the number of others that are as they should be, and how far that is."""
         options = self._options
         most = _FILES if options.files_per_second is None else max(1, int(options.files_per_second * _SECONDS))
         room = _BYTES if options.bytes_per_second is None else options.bytes_per_second * _SECONDS
         asked: list[Asked] = []
         passed, position = 0, self._run.position
-        for file, replica, storage, name, version, deleted, size, sha256 in rows:
+        for file, replica, version, storage, name, deleted, size, sha256 in rows:
             if len(asked) >= min(most, _FILES) or room <= 0:
-                break
+                return asked, passed, position
             position = file
             is_seen = file in self._seen
-            if options.is_sample and not is_in_sample(self._run.pk, file, options.sample):
-                continue
             # Of a file that was deleted: it is there all the same.
             if deleted and not is_seen:
                 continue
@@ -118,11 +136,12 @@ class Checking:
             prefix = self._prefixes[storage]
             asked.append(Asked(file, replica, storage, name, prefix, version, deleted, size, sha256))
             room -= size if options.level == CONTENT else 0
-        return asked, passed, position
+        return asked, passed, upto
 
     def _still(self, found: Looks) -> Looks:
         """Those whose rows are as they were: what is being written is no finding."""
-        return [each for each in found if each[0].replica in self._same([file for file, _ in found])] if found else []
+        same = self._same([file for file, _ in found]) if found else set()
+        return [each for each in found if each[0].replica in same]
 
     def _same(self, files: Sequence[Asked], *, lock: bool = False) -> set[int]:
         """Ids of the replicas of *files* that nothing was written to since."""
