@@ -14,6 +14,8 @@ from django.utils import timezone
 from replicator.ledger import database
 from replicator.models import Replica, ReplicaQuerySet, TargetState
 
+Phase = TargetState.Phase
+
 #: Seconds between two looks: the first, which then grows to the last.
 _SOON, _LATER = 0.1, 2.0
 #: How much longer than a look takes the ledger is left alone after it.
@@ -129,7 +131,9 @@ def report(awaited: Awaited, left: Left) -> Iterator[str]:
         counts = [f"{count:,} {what}" for what in ("failed", "pending") if (count := getattr(left, what)[target])]
         state = states.get(target)
         trouble = ""
-        if state is not None and state.state == TargetState.State.DOWN:
+        if state is not None and (state.paused or state.phase in (Phase.READ_ONLY, Phase.RETIRED)):
+            trouble = f"; it is {'paused' if state.paused else state.phase}"
+        elif state is not None and state.state == TargetState.State.DOWN:
             trouble = f"; it is down: {state.reason}"
         elif state is not None and state.failures:
             trouble = f"; it failed last time: {state.reason}"

@@ -11,7 +11,8 @@ from uuid import UUID
 from django.utils import timezone
 
 from replicator import ledger
-from replicator.ledger import Seen
+from replicator.ledger import Seen, database
+from replicator.models import MediaFile
 
 #: Seconds after which a request that got no answer is hedged: another target is sent the file, too.
 HEDGE = 1.0
@@ -39,11 +40,12 @@ def short(files: Sequence[Wanted], seconds: float) -> list[tuple[Wanted, list[Se
     end = timezone.now() + timedelta(seconds=seconds)
     found: list[tuple[Wanted, list[Seen]]] = []
     seen = {storage: _seen(storage, files, end) for storage in {wanted.storage for wanted in files}}
+    nowhere = _nowhere([wanted for wanted in files if not seen[wanted.storage].get(wanted.name)])
     for wanted in files:
         there = seen[wanted.storage].get(wanted.name, {})
         mine = [there[target] for target in wanted.targets if target in there]
         mine = [row for row in mine if row.file_version == wanted.version]
-        if mine and sum(row.synced for row in mine) < wanted.copies:
+        if (mine or wanted in nowhere) and sum(row.synced for row in mine) < wanted.copies:
             found.append((wanted, mine))
     return found
 
@@ -65,6 +67,17 @@ def choose(wanted: Wanted, rows: Sequence[Seen], room: Counter[str], hanging: Co
     chosen = due[: max(0, missing)]
     room.subtract(row.target for row in chosen)
     return [row.id for row in chosen]
+
+
+def _nowhere(files: Sequence[Wanted]) -> set[Wanted]:
+    """Those of *files* that the ledger has in this version: for no target, since all of theirs drain or are retired.
+    The others were rolled back."""
+    rows = MediaFile.objects.using(database.alias())
+    return {
+        wanted
+        for wanted in files
+        if rows.filter(storage=wanted.storage, name=wanted.name, version=wanted.version).exists()
+    }
 
 
 def _seen(storage: str, files: Sequence[Wanted], end: datetime) -> dict[str, dict[str, Seen]]:

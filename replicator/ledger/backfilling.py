@@ -36,9 +36,10 @@ def living(storages: Sequence[str]) -> QuerySet[MediaFile]:
 
 
 def lacking(target: str, storages: Sequence[str]) -> QuerySet[MediaFile]:
-    """Living files of these storages that have no replica at *target*."""
+    """Living files of these storages that have no replica at *target*, and that it can be given: not those of which
+    no hash is known (see ``record_held``)."""
     there = Replica.objects.using(database.alias()).filter(file=OuterRef("pk"), target=target)
-    return living(storages).filter(~Exists(there))
+    return living(storages).filter(~Exists(there)).exclude(sha256="")
 
 
 def record_lacking(target: str, storages: Sequence[str], after: int, upto: int) -> int:

@@ -72,6 +72,11 @@ def unreadable() -> set[str]:
     return set(states().unreadable().values_list("target", flat=True))
 
 
+def leaving() -> set[str]:
+    """Targets for which no new file is recorded."""
+    return set(states().filter(phase__in=(Phase.DRAINING, Phase.RETIRED)).values_list("target", flat=True))
+
+
 def phase_of(target: str) -> str:
     """The phase of *target*; active, if nothing is known of it."""
     return states().filter(pk=target).values_list("phase", flat=True).first() or Phase.ACTIVE

@@ -10,6 +10,7 @@ from django.db import Error
 
 from replicator.delivery.now import deliver_now
 from replicator.delivery.wanted import Wanted
+from replicator.ledger import life
 from replicator.local import Entry
 from replicator.waiting import Awaited, NotSynced, report
 
@@ -77,6 +78,10 @@ def _lines(lacking: Sequence[Wanted]) -> Iterator[str]:
         awaited = Awaited(files[0].targets, [storage], [file.name for file in files])
         try:
             yield from report(awaited, awaited.left())
+            leaving = life.leaving()
         except Error as error:
             yield f"Why can't be said, since the ledger can't be read: {type(error).__name__}"
+            continue
+        for target in sorted(leaving.intersection(files[0].targets)):
+            yield f"{target} gets no new files: it drains, or is retired."
     yield "What was saved is kept, and stays pending: workers deliver it. There is no need to save it again."
