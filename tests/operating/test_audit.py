@@ -204,6 +204,20 @@ def test_one_that_is_most_likely_wiped_or_unmounted_is_not_filled_without_a_word
     assert Replica.objects.filter(target="media1", status="pending").count() == 40
 
 
+def test_an_old_folder_that_is_gone_is_but_a_part(site: Site) -> None:
+    """The listing has shown that all the rest is there; where it can't be had, nothing says so."""
+    site.save(*names(300))
+    for name in names(25):
+        del at("media1").files[f"media/{name}"]
+    run = site.audit()
+    assert (run.state, run.counts["sent"]) == ("done", 25)
+    site.deliver()
+    for name in names(25):
+        del at("media1").files[f"media/{name}"]
+    cannot_list("media1")
+    assert site.audit().state == "stopped"
+
+
 def test_a_few_files_are_sent_again_whatever_share_they_are(site: Site) -> None:
     site.save(*names(3))
     at("media1").files.clear()

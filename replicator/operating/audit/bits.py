@@ -20,5 +20,8 @@ class Bits:
         if byte < len(self._bits):
             self._bits[byte] |= 1 << (number & 7)
 
+    def __len__(self) -> int:
+        return sum(byte.bit_count() for byte in self._bits)
+
     def __bytes__(self) -> bytes:
         return bytes(self._bits)

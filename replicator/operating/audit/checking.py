@@ -13,7 +13,7 @@ from replicator.ledger import backfilling, database
 from replicator.models import AuditFinding, MediaFile, Replica, TargetRun
 from replicator.operating.audit import findings
 from replicator.operating.audit.bits import Bits
-from replicator.operating.audit.judging import check_share
+from replicator.operating.audit.judging import check_share, is_sound
 from replicator.operating.audit.looking import Asked, Looker, Looks, Pace
 from replicator.operating.audit.options import CONTENT, SIZE, Options
 from replicator.operating.audit.places import prefix_of
@@ -57,6 +57,8 @@ class Checking:
         self._run, self._held, self._options = run, held, options
         self._prefixes = {storage.alias: prefix_of(storage) for storage in storages}
         self._seen = Bits(run.last, run.seen)
+        # What is missing may all be in the first few: an old folder that somebody removed.
+        self._looked_at = (run.total or 0) if is_sound(len(self._seen), run.total or 0) else 0
         self._looker = Looker(get_target(run.target), options.level, Pace(options))
 
     def step(self) -> bool:
@@ -73,7 +75,8 @@ class Checking:
             if self._repairs and bad:
                 counts = self._run.counts
                 before = counts.get("missing", 0) + counts.get("wrong", 0)
-                check_share(self._run, self._options, before + len(bad), self._run.done + checked)
+                looked_at = max(self._looked_at, self._run.done + checked)
+                check_share(self._run, self._options, before + len(bad), looked_at)
                 # Once more, just before: it may have been in the middle of something.
                 surely = {
                     file for file, look in self._looker.look([f for f, _ in bad], self._held.renew) if look.is_bad

@@ -10,6 +10,8 @@ from replicator.operating.work import Stopped
 _FEW, _SHARE = 20, 0.10
 #: A listing that shows less than this share of more than a few files is no listing of theirs.
 _LEAST_SHOWN = 0.5
+#: One that shows so much of them has looked at all of them.
+_SOUND = 0.9
 
 
 def check_listing(target: str, options: Options, storage: str, shown: int, synced: int) -> None:
@@ -22,6 +24,11 @@ def check_listing(target: str, options: Options, storage: str, shown: int, synce
             f"files are really gone: manage.py replicator resync {target}; or, to have only what is missing sent: "
             f"manage.py replicator audit {target} --most {missing}"
         )
+
+
+def is_sound(shown: int, total: int) -> bool:
+    """Whether a listing shows so many of the files that what is lacking is but a part, wherever it is."""
+    return shown >= total * _SOUND
 
 
 def check_share(run: TargetRun, options: Options, bad: int, looked_at: int) -> None:
@@ -38,6 +45,6 @@ def check_share(run: TargetRun, options: Options, bad: int, looked_at: int) -> N
     if run.target:
         cure += f" If it lost its files: manage.py replicator resync {run.target}."
     raise Stopped(
-        f"{bad:,} of the {looked_at:,} files looked at so far are missing or wrong at {place}, and not more than "
+        f"{bad:,} of the {looked_at:,} files that were looked at are missing or wrong at {place}, and not more than "
         f"{most:,} are repaired without your word: {cure} To repair nevertheless: {command}"
     )
