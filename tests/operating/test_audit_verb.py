@@ -117,9 +117,13 @@ def test_a_dry_run_changes_nothing(site: Site) -> None:
 
 def test_the_task_works_at_a_run_and_begins_all_each_night(site: Site) -> None:
     run = audit.begin("media1", {})
-    assert tasks.audit(run.pk, "audit media1")["state"] == "done"
+    assert tasks.audit.apply([run.pk, "audit media1"]).get()["state"] == "done"
     life.pause("media2")
-    assert set(tasks.audit(level="content", sample=1)) == {"media1", "media2", "the local disk"}
+    assert set(tasks.audit.apply(kwargs={"level": "content", "sample": 1}).get()) == {
+        "media1",
+        "media2",
+        "the local disk",
+    }
     run = TargetRun.objects.get(target="", kind="audit")
     assert (run.started_by, run.options) == ("beat", {"level": "content", "sample": 1})
 
