@@ -14,9 +14,13 @@ pytest_plugins = ["tests.servers"]
 SITES = ("tests/project/", "tests/promises/")
 #: The files that take longest, which come first, so that no process is still at one when the others are done.
 LONGEST = (
+    "tests/project/test_a_day.py",
     "tests/promises/test_end_to_end.py",
     "tests/project/test_demo.py",
     "tests/promises/test_kills.py",
+    "tests/operating/test_audit_kills.py",
+    "tests/project/test_compose.py",
+    "tests/project/test_overview_browser.py",
     "tests/promises/test_nodes.py",
     "tests/promises/test_staging.py",
     "tests/project/test_run.py",

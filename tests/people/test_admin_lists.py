@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from replicator import delivery
+from replicator import conf, delivery
 from replicator.admin import counting
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedStorage
@@ -170,3 +170,11 @@ def test_the_task_that_was_last_at_a_file_is_linked_to_flower(
     assert "/task/" not in admin_client.get(page).content.decode()
     settings.REPLICATOR = {**settings.REPLICATOR, "FLOWER_URL": "https://flower.example.com/"}
     assert f'<a href="https://flower.example.com/task/{task}"' in admin_client.get(page).content.decode()
+
+
+@pytest.mark.parametrize("wrong", ["flower.example.com", "https://user:password@flower.example.com/", 5555])
+def test_where_flower_is_not_is_said(wrong: Any) -> None:
+    """Bad input: and no password is shown to whoever may see the admin."""
+    [problem] = conf.problems({"FLOWER_URL": wrong})
+    assert "FLOWER_URL" in problem.message
+    assert '"https://flower.example.com/"' in problem.hint

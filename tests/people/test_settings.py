@@ -211,7 +211,7 @@ def test_wrong_settings_stop_what_would_use_them(settings: Any) -> None:
 
 def test_every_number_of_the_settings_has_limits() -> None:
     """A setting added without them would take any value unseen."""
-    no_numbers = {"targets", "node", "shared_media", "x_accel_redirect", "staging", "metrics_token"}
+    no_numbers = {"targets", "node", "shared_media", "x_accel_redirect", "staging", "metrics_token", "flower_url"}
     assert set(conf.Config.__dataclass_fields__) - no_numbers == set(conf._NUMBERS)
     for name, (kind, least) in conf._NUMBERS.items():
         default = getattr(conf.Config(), name)
