@@ -101,18 +101,18 @@ class Looker:
             return []
         threads = min(self._target.concurrency, len(files))
         pool = ThreadPoolExecutor(threads, thread_name_prefix=f"audit-{self._target.alias}")
+        waiting: list[Future[Look | Unavailable]] = [pool.submit(self._look, file) for file in files]
+        left: set[Future[Any]] = set(waiting)
         try:
-            waiting: list[Future[Look | Unavailable]] = [pool.submit(self._look, file) for file in files]
-            left: set[Future[Any]] = set(waiting)
             while left:
                 left = wait(left, timeout=_OFTEN).not_done
                 renew()
             return [future.result() for future in waiting]
-        except BaseException:
-            self._stop.set()
-            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            # Who is not to go on does not wait for threads that wait their turn, or for a silent target.
+            if left:
+                self._stop.set()
+            pool.shutdown(wait=not left, cancel_futures=True)
 
     def _look(self, file: Asked) -> Look | Unavailable:
         self._pace.files.take(1)
@@ -144,7 +144,7 @@ class Looker:
             return Look(What.WRONG, "its SHA-256 is another, as the target says")
         return Look(unhashed=self._level == CONTENT)
 
-    def _read(self, asked: TargetFile, file: Asked) -> Look:
+    def _read(self, asked: TargetFile, file: Asked) -> Look | Unavailable:
         sha256, size = hashlib.sha256(), 0
         throttles = (self._pace.bytes, self._target.throttle)
         piece = min(throttle.at_most(PIECE) for throttle in throttles)
@@ -158,7 +158,7 @@ class Looker:
                     if size > file.size:
                         return Look(What.WRONG, f"it is longer than its {file.size:,} bytes")
                     if self._stop.is_set():
-                        return Unavailable("the audit was stopped")  # type: ignore[return-value]
+                        return Unavailable("the audit was stopped")
         except FileNotFoundError:
             return Look(What.MISSING)
         if size != file.size:
