@@ -131,7 +131,8 @@ class ActionPages(Base):
         if request.method not in ("GET", "HEAD", "POST"):
             raise PermissionDenied
         form = ActionForm(request.POST or None, verb=verb, target=target)
-        chosen: dict[str, Any] = {"repair": True} if verb == "audit" else {}
+        # As the form is when nothing has been chosen in it.
+        chosen: dict[str, Any] = {"level": "size", "repair": True} if verb == "audit" else {}
         if request.method == "POST" and form.is_valid():
             chosen = form.options
         try:

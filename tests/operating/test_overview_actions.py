@@ -94,6 +94,16 @@ def test_a_button_that_starts_work_leads_to_its_page(site: Site, admin_client: C
     assert "resync" in history()[0].lower()
 
 
+def test_an_audit_as_it_is_offered_is_asked_for_once(site: Site, admin_client: Client) -> None:
+    """Its page has said what that does; only what differs is said again."""
+    site.save("a.txt")
+    response = press(admin_client, "audit", why="strange files")
+    run = TargetRun.objects.get()
+    assert response["Location"] == f"{RUNS}{run.pk}/change/"
+    assert (run.kind, run.target, run.dry_run) == ("audit", "media1", False)
+    assert "Why: strange files" in history()[0]
+
+
 def test_a_look_first_changes_nothing(site: Site, admin_client: Client) -> None:
     """A dry run: the page that asks says what it is asked for, a second time, since that differs."""
     site.save(*names(20))
