@@ -85,6 +85,46 @@ def test_failures_are_counted_in_a_row(session: Sessions) -> None:
     assert (state().failures, health.note_failures("media1", 1, "c")) == (0, 1)
 
 
+def test_a_success_ends_the_row_at_once() -> None:
+    """Whenever the last one was noted: else a failure now and then would add up to a target that is down."""
+    for _ in range(3):
+        health.note_success("media1")
+        assert health.note_failures("media1", 1, "no connection") == 1
+
+
+def test_a_breaker_is_tried_each_five_minutes_at_least() -> None:
+    """However long the trouble lasts: a target that is well again has not to wait for an hour."""
+    for _ in range(20):
+        health.trip("media1", "each PUT hangs")
+        retry_at = state().retry_at
+        assert retry_at is not None
+        assert retry_at - timezone.now() <= timedelta(minutes=5)
+    assert state().trips == 20
+
+
+def test_a_breaker_begins_anew_once_the_target_has_been_well_for_a_while() -> None:
+    """Not with the first success: one that trips again at once is tried the later."""
+    health.trip("media1", "each PUT hangs")
+    assert health.mark_up("media1")
+    health.note_failures("media1", 1, "no connection")
+    health.note_success("media1")
+    assert state().trips == 1
+    TargetState.objects.update(since=timezone.now() - timedelta(seconds=61), last_success_at=None)
+    health.note_success("media1")
+    assert state().trips == 0
+
+
+@pytest.mark.parametrize("columns", [{"paused": True}, {"phase": "retired"}])
+def test_what_people_have_stopped_is_neither_probed_nor_tried(columns: dict[str, object]) -> None:
+    long_ago = timezone.now() - timedelta(hours=1)
+    health.trip("media1", "each PUT hangs")
+    TargetState.objects.update(retry_at=long_ago, last_failure_at=long_ago)
+    assert (health.to_probe(), health.trials_due()) == ({"media1"}, {"media1"})
+    TargetState.objects.update(**columns)
+    assert (health.to_probe(), health.trials_due()) == (set(), set())
+    assert not health.begin_trial("media1")
+
+
 def test_success_is_noted_now_and_then() -> None:
     """It is on the path of every batch, so it does not write each time."""
     health.note_success("media1")

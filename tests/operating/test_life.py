@@ -49,6 +49,13 @@ def test_a_paused_target_is_sent_nothing_and_gets_all_when_it_is_resumed(site: S
     assert at("media1").files == at("media2").files
 
 
+def test_what_goes_by_itself_does_not_undo_what_people_have_just_done(site: Site) -> None:
+    """The sweep that finds a target joined may have looked before somebody had it drain."""
+    do("drain", "media1")
+    assert not life.enter("media1", "active", only_from=["joining"])
+    assert phase("media1") == "draining"
+
+
 def test_a_read_only_target_keeps_what_it_has_and_gets_the_rest_when_it_is_activated(site: Site) -> None:
     """New files, overwrites and deletes wait; each arrives."""
     site.save("kept.txt", "deleted.txt")
