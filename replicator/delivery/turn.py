@@ -16,7 +16,7 @@ from replicator.conf import config
 from replicator.delivery.held import Held, note_trouble
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
-from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Unavailable
+from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Refused, Unavailable
 from replicator.ledger import Claim, Lease, Outcome, counters, health, life, nodes
 from replicator.targets.base import Target
 
@@ -104,6 +104,8 @@ class Turn:
         self.begun_in_time: list[Lease] | None = None
         self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
+        #: The target took a file, or said that it never will.
+        self.answered = False
         #: Successes in a row that took suspiciously long.
         self.slow = 0
 
@@ -139,8 +141,11 @@ class Turn:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing speaks against the target, after a trial."""
-        return not self.suspended
+        """After a trial: whether it shows that the target is well, or there was nothing to try.
+
+        A file that is not here, or was spoilt on its way, shows neither this nor that: another will be tried.
+        """
+        return not self.suspended and (self.answered or not self.claimed)
 
     def _may_go_on(self, *, in_time: bool) -> bool:
         """Whether to take more work: until the time is over, and after that as long as what was begun before goes on.
@@ -260,6 +265,7 @@ class Turn:
     def _note_health(self, outcomes: list[Outcome]) -> None:
         failures = [o.error for o in outcomes if isinstance(o.error, Unavailable) and (self.trial or not _is_old(o))]
         for outcome in outcomes:
+            self.answered |= outcome.error is None or isinstance(outcome.error, Refused)
             if outcome.error is None:
                 self.slow = self.slow + 1 if self._is_slow(outcome) else 0
         if self.suspended:

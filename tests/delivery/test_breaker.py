@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from replicator import delivery, ledger, tasks
 from replicator.delivery import turn
-from replicator.errors import Unavailable
+from replicator.errors import Refused, Unavailable
 from replicator.ledger import health, life
 from replicator.models import Replica, TargetState
 from replicator.targets import get_target
@@ -118,6 +118,30 @@ def test_a_trial_that_succeeds_closes_it_and_all_that_waits_is_due(
 def test_of_two_workers_one_makes_the_trial(tripped: MemoryTarget) -> None:
     trial_is_due()
     assert [health.begin_trial("media1") for _ in range(2)] == [True, False]
+
+
+def test_a_trial_with_a_file_that_is_not_here_shows_nothing(tripped: MemoryTarget, settings: Any) -> None:
+    """Neither that the target is well nor that it is not: another file is tried, soon."""
+    Replica.objects.update(due_at=timezone.now() + timedelta(hours=1))
+    save(1)
+    lost = Replica.objects.order_by("-pk").first()
+    assert lost is not None
+    (Path(settings.MEDIA_ROOT) / lost.file.name).unlink()
+    Replica.objects.filter(pk=lost.pk).update(attempts=0, due_at=timezone.now())
+    tripped.before = None
+    trial_is_due()
+    assert delivery.deliver("media1").failed == 1
+    assert (state().state, state().trips) == ("down", 1)
+    retry_at = state().retry_at
+    assert retry_at is not None
+    assert retry_at - timezone.now() < timedelta(minutes=2)
+
+
+def test_a_refusal_is_an_answer(tripped: MemoryTarget) -> None:
+    tripped.fail_with, tripped.before = Refused("no such folder"), None
+    trial_is_due()
+    assert delivery.deliver("media1").failed == 1
+    assert state().state == "up"
 
 
 def test_with_nothing_due_a_trial_closes_it(tripped: MemoryTarget) -> None:
