@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import connections
 from django.utils import timezone
 
-from replicator import delivery, ledger, tasks
+from replicator import delivery, ledger, tasks, wake
 from replicator.delivery import turn
 from replicator.errors import Refused, Unavailable
 from replicator.ledger import health, life
@@ -21,6 +21,7 @@ from replicator.models import Replica, TargetState
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
 from replicator.testing import MemoryTarget
+from replicator.wake import announce
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -309,6 +310,28 @@ def test_a_pause_ends_a_run_that_is_under_way(target: MemoryTarget, monkeypatch:
     delivery.deliver("media1")
     assert Replica.objects.filter(status="pending").exists()
     assert delivery.deliver("media1").skipped == "paused"
+
+
+def test_who_is_found_down_by_others_is_left_and_not_announced(
+    target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 7: neither does a worker go on there, nor does each save wake one."""
+    monkeypatch.setattr(life, "_BELIEVED", 0.1)
+    save(120)
+
+    def mark_down(operation: str, _: object) -> None:
+        if operation == "put" and not health.is_down("media1"):
+            health.mark_down("media1", "connection refused")
+        connections.close_all()  # this is one of the threads that send
+
+    target.before, target.lag = mark_down, 0.05
+    delivery.deliver("media1")
+    assert Replica.objects.filter(status="pending", attempts=0, lease=None).exists()
+    told: list[str] = []
+    monkeypatch.setattr(wake._announcer, "add", told.extend)
+    monkeypatch.setattr(wake, "_leave_alone_until", 0.0)
+    announce(["media1", "media2"])
+    assert told == ["media2"]
 
 
 def test_a_host_down_for_long_is_probed_seldom(target: MemoryTarget) -> None:
