@@ -75,16 +75,20 @@ def record_all_lacking(target: str, storages: Sequence[str], *, batch: int = 5_0
     return total
 
 
-def distrust_stale(target: str, *, batch: int = 5_000) -> int:
-    """Have those replicas at *target* sent again that are not of their files' versions, and yet wait for nothing; the
-    number. One look at all that is there.
+def stale(target: str) -> QuerySet[Replica]:
+    """Those replicas at *target* that are not of their files' versions, and yet wait for nothing. One look at all
+    that is there.
 
     Nobody made them pending when their files were written: who did that believed *target* to be retired, or did not
     have it in his settings.
     """
     rows = Replica.objects.using(database.alias()).at(target)
-    stale = rows.filter(status=Replica.Status.SYNCED).exclude(version=F("file__version"))
-    ids = list(stale.values_list("pk", flat=True))
+    return rows.filter(status=Replica.Status.SYNCED).exclude(version=F("file__version"))
+
+
+def distrust_stale(target: str, *, batch: int = 5_000) -> int:
+    """Have those that are ``stale`` sent again; the number."""
+    ids = list(stale(target).values_list("pk", flat=True))
     total = 0
     for start in range(0, len(ids), batch):
         with transaction.atomic(using=database.alias()):

@@ -55,11 +55,16 @@ def _has_joined(state: TargetState) -> bool:
     run = last_joining_run(target, state.phase_since)
     if run is None:
         return not _lacks(target, record=False)
-    if run.state in TargetRun.OPEN or (run.kind == Kind.RESYNC and run.state != State.DONE):
+    if run.state in TargetRun.OPEN:
         return False
+    resync = last_joining_run(target, state.phase_since, Kind.RESYNC)
+    if resync is not None and resync.state != State.DONE:
+        return False  # a part of what was lost is still believed to be there: no backfill finds that
     if run.options.get(RETURNS) and timezone.now() < state.phase_since + _BELIEVED:
         return False
-    if run.state == State.DONE and run.ended_at is not None:
+    if run.state != State.DONE:
+        return not _lacks(target, record=False)  # somebody has ended it, and is not to find it done all the same
+    if run.ended_at is not None:
         pending = Replica.objects.using(alias()).pending().at(target)
         if pending.filter(since__lte=run.ended_at).exists():
             return False

@@ -31,6 +31,12 @@ class Recording:
     def lacking(self) -> int:
         return backfilling.lacking(self.target, self.storages).count()
 
+    @property
+    def is_out_of_date(self) -> bool:
+        """Whether something that was written is not recorded for it. One look at all that is there."""
+        lacks = backfilling.lacking(self.target, self.storages).exists()
+        return lacks or backfilling.stale(self.target).exists()
+
     def volume(self) -> str:
         files = backfilling.living(self.storages)
         return f"{of(files.count(), 'file')} ({size_of(files.aggregate(bytes=Sum('size'))['bytes'] or 0)})"

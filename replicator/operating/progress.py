@@ -145,10 +145,11 @@ def words_of(run: TargetRun) -> list[str]:
     return found
 
 
-def last_joining_run(target: str, since: datetime) -> TargetRun | None:
-    """The newest backfill or resync at *target* that was begun after it *since* joins; no dry run."""
+def last_joining_run(target: str, since: datetime, *kinds: str) -> TargetRun | None:
+    """The newest backfill or resync at *target* that was begun after it *since* joins, or the newest of these
+    *kinds*; no dry run."""
     runs = TargetRun.objects.using(alias()).filter(
-        target=target, kind__in=(Kind.BACKFILL, Kind.RESYNC), dry_run=False, started_at__gte=since
+        target=target, kind__in=kinds or (Kind.BACKFILL, Kind.RESYNC), dry_run=False, started_at__gte=since
     )
     return runs.defer("seen").order_by("-pk").first()
 
@@ -163,11 +164,22 @@ def joining_of(target: str, since: datetime | None = None) -> Joining:
         lacking = _believed("lacking", target, lambda: backfilling.lacking(target, _storages(target)).count())
         command = f"manage.py replicator backfill {target}" if lacking else ""
         return _joining(total, left + lacking, 0.0, command)
-    over = run.state in (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
     left += round(total * (1 - (_share(run) or 0.0)))
     seconds = (timezone.now() - run.started_at).total_seconds()
     rate = max(0, total - left) / seconds if seconds >= _SOON else 0.0
-    return _joining(total, left, rate, f"manage.py replicator {run.kind} {target}" if over else "")
+    again = _unfinished(run, since)
+    return _joining(total, left, rate, f"manage.py replicator {again} {target}" if again else "")
+
+
+def _unfinished(run: TargetRun, since: datetime | None) -> str:
+    """The kind of what was ended before it was done, and must be done again; empty if nothing was, or goes on."""
+    ended = (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
+    if run.state in TargetRun.OPEN or since is None:
+        return ""
+    resync = last_joining_run(run.target, since, Kind.RESYNC)
+    if resync is not None and resync.state in ended:
+        return resync.kind
+    return run.kind if run.state in ended else ""
 
 
 def _joining(total: int, left: int, rate: float, command: str) -> Joining:

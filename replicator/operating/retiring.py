@@ -40,7 +40,7 @@ def brake(target: str) -> str:
 def is_confirmed(needed: str, said: str) -> bool:
     """Whether *said* is the number that is *needed*, or was it a moment ago."""
     digits = said.replace(",", "").strip()
-    return not needed or (digits.isdigit() and abs(int(needed) - int(digits)) <= _DRIFT * int(digits))
+    return not needed or (digits.isdecimal() and abs(int(needed) - int(digits)) <= _DRIFT * int(digits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,8 @@ class OnlyHere:
 
 def only_here(target: str) -> OnlyHere:
     """Files that would be lost with *target*: no other that can be read has them, nor does this machine's disk."""
-    homeless = Q(file__sha256="") | Q(file__storage__in=[s.alias for s in replicated_storages() if not s.keep_local])
-    if config().deliverer:
-        gone = [node for node in nodes.known() if nodes.is_gone(node)]
-        homeless |= Q(file__node__in=["", *gone])
     count, example = 0, ""
-    for replica in _without_local(retiring.only_copies(target, usable_beside(target)).filter(homeless)):
+    for replica in _without_local(retiring.only_copies(target, usable_beside(target)).filter(_homeless())):
         count += 1
         example = example or str(replica.file)
     return OnlyHere(count, example)
@@ -68,6 +64,23 @@ def only_here_among(target: str, ids: Sequence[int]) -> set[int]:
     """Of these replicas at *target*, those of files that no other target that can be read has, nor any disk."""
     replicas = retiring.only_copies(target, usable_beside(target)).filter(pk__in=ids)
     return {replica.pk for replica in _without_local(replicas)}
+
+
+def without_source_among(target: str, ids: Sequence[int]) -> set[int]:
+    """Of these replicas at *target*, those of files that could not be sent there again: nothing else has them. As
+    ``only_here_among``, but a file that should be on a disk is believed to be there."""
+    replicas = retiring.only_copies(target, usable_beside(target)).filter(_homeless(), pk__in=ids)
+    return {replica.pk for replica in _without_local(replicas)}
+
+
+def _homeless() -> Q:
+    """Replicas of files that need not be on any disk."""
+    kept = [storage.alias for storage in replicated_storages() if storage.keep_local]
+    homeless = Q(file__sha256="") | ~Q(file__storage__in=kept)
+    if config().deliverer:
+        gone = [node for node in nodes.known() if nodes.is_gone(node)]
+        homeless |= Q(file__node__in=["", *gone])
+    return homeless
 
 
 def _without_local(replicas: QuerySet[Replica]) -> Iterator[Replica]:
@@ -105,7 +118,7 @@ def check_nothing_is_lost(target: str) -> None:
             f"{number} known to be at {target} only, such as {found.example}: no other target that can be read has "
             "it as it is now, and no disk. Let the other targets get what is pending there (manage.py replicator "
             "status), or add one and have it filled (manage.py replicator backfill ALIAS), and retire this one then. "
-            "What was adopted from a target, and never written since, no other gets: save it anew."
+            "What was adopted from a target, and never written since, no other gets: save it anew, or delete it."
         )
 
 

@@ -18,6 +18,9 @@ __all__ = ["VERBS", "Done", "NotStarted", "Plan", "do", "plan", "possible"]
 
 VERBS = ("pause", "resume", "read-only", "activate", "drain", "retire", "backfill", "resync", "audit")
 
+#: Verbs whose dry run is a run, which counts.
+_RUNS = ("retire", "backfill", "resync", "audit")
+
 Phase = TargetState.Phase
 Options = Mapping[str, Any]
 
@@ -83,7 +86,7 @@ def do(
 ) -> Done:
     """Have it so. Safe to call twice. Raises ``NotStarted``, which says what to do instead.
 
-    *options*: of "retire" ``delete``; of "audit" those of ``operating.audit``; of all that start a run ``dry_run``.
+    *options*: of "retire" ``delete``; of "audit" those of ``operating.audit``; of all ``dry_run``.
     *who* wants it, and *why*: kept with the target, for people.
     """
     state = _state(target)
@@ -91,6 +94,8 @@ def do(
         return Done(False, already)
     wish = _wish(verb, state, options, who, why)
     wish.check()
+    if wish.dry_run and verb not in _RUNS:
+        return Done(False, " ".join(wish.effect()))
     needed = "" if wish.dry_run else wish.confirm()
     if not is_confirmed(needed, confirm):
         said = f"{confirm!r} is not their number. " if confirm else ""

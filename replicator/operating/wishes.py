@@ -107,8 +107,13 @@ class Activate(Wish):
                 f"before {timezone.localtime(quiet):%H:%M:%S}. Try again then."
             )
 
+    @property
+    def lacks_nothing(self) -> bool:
+        """Whether all that was written since is recorded for it, as it is unless it was out of the settings."""
+        return self.state.phase == Phase.READ_ONLY and not Recording(self.target).is_out_of_date
+
     def effect(self) -> list[str]:
-        if self.state.phase == Phase.READ_ONLY:
+        if self.lacks_nothing:
             return [f"{of(self.pending(), 'write')} that wait for {self.target} are sent now."]
         lacking = of(Recording(self.target).lacking, "file")
         found = [f"{lacking} that {self.target} lacks are recorded for it, and sent at once; then it is active."]
@@ -120,7 +125,7 @@ class Activate(Wish):
         return found
 
     def do(self) -> tuple[str, TargetRun | None]:
-        if self.state.phase == Phase.READ_ONLY:
+        if self.lacks_nothing:
             self.enter(Phase.ACTIVE)
             self.send()
             return f"{self.target} is active; {of(self.pending(), 'write')} to send.", None
