@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.db import connections, transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from replicator import ledger, wake
 from replicator.conf import config
@@ -27,10 +27,16 @@ class Requeued:
     """How many are pending again."""
     woken: bool
     """Whether the broker took the wake-ups; if not, the sweep makes up for it."""
+    kept: int = 0
+    """How many were left alone: there is nothing to send."""
 
     def notes(self) -> list[str]:
         """Why it may take a while, in sentences for people."""
         notes = []
+        if self.kept:
+            notes.append(
+                f"Left alone: {self.kept:,} of files that were adopted from a target. Nobody else has them to send."
+            )
         if not self.woken:
             notes.append("The broker can't be reached: the next sweep that runs will wake the workers.")
         notes += filter(None, map(waits, sorted(self.by_target)))
@@ -57,15 +63,20 @@ def requeue(replicas: QuerySet[Replica]) -> Requeued:
 
 
 def send_again(replicas: QuerySet[Replica]) -> Requeued:
-    """Have all of *replicas* sent again, whatever was confirmed, and wake workers. Safe to call twice."""
-    rows = Replica.objects.using(database.alias()).filter(pk__in=replicas.order_by().values("pk"))
+    """Have all of *replicas* sent again, whatever was confirmed, and wake workers. Safe to call twice.
+
+    But for files of which no hash is known: forgetting that a target has them would be to give them up.
+    """
+    chosen = Replica.objects.using(database.alias()).filter(pk__in=replicas.order_by().values("pk"))
+    only_there = Q(file__sha256="", file__deleted=False)
+    rows, kept = chosen.exclude(only_there), chosen.filter(only_there).count()
     found = dict(rows.order_by().values_list("target").annotate(Count("pk")))
     ids = list(rows.values_list("pk", flat=True)) if found else []
     count = 0
     for at in range(0, len(ids), _BATCH):
         with transaction.atomic(using=database.alias()):
             count += backfilling.distrust(ids[at : at + _BATCH])
-    return Requeued(found, count, _wake(sorted(found.keys() & config().targets.keys())))
+    return Requeued(found, count, _wake(sorted(found.keys() & config().targets.keys())), kept)
 
 
 def _wake(targets: list[str]) -> bool:

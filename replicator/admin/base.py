@@ -117,7 +117,7 @@ class RequeueAdmin(ReadOnlyAdmin):
         done = send_again(self.chosen_replicas(queryset))
         text = ngettext("%(count)s replica is sent again.", "%(count)s replicas are sent again.", done.count)
         self.message_user(request, text % {"count": f"{done.count:,}"}, messages.SUCCESS)
-        for note in done.notes() if done.count else []:
+        for note in done.notes() if done.count or done.kept else []:
             self.message_user(request, note, messages.WARNING)
 
     def left_alone(self, selected: int, requeued: int) -> str:

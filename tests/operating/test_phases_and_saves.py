@@ -14,6 +14,7 @@ from replicator import ledger
 from replicator.ledger import Write, life
 from replicator.models import Replica
 from replicator.operating.steering import do
+from replicator.requeueing import send_again
 from replicator.waiting import NotSynced
 from tests.operating.audits import BACKEND, Site
 from tests.operating.lives import add_empty, phase, statuses, sweep, work
@@ -71,3 +72,15 @@ def test_what_no_target_can_be_given_keeps_none_from_joining(site: Site) -> None
     site.deliver()
     sweep()
     assert (phase("media4"), statuses("media4")) == ("active", {"a.txt": "synced"})
+
+
+def test_what_only_its_target_has_is_not_forgotten_there(site: Site) -> None:
+    """Nobody could send it again: it would fail, and its only copy count for nothing."""
+    ledger.record_held([Write("default", "elder.txt", 3)], "media1")
+    site.save("a.txt", "deleted.txt")
+    site.storage.delete("deleted.txt")
+    site.deliver()
+    done = send_again(Replica.objects.at("media1"))
+    assert (done.count, done.kept) == (2, 1)
+    assert "1 of files that were adopted" in " ".join(done.notes())
+    assert statuses("media1") == {"a.txt": "pending", "deleted.txt": "pending", "elder.txt": "synced"}
