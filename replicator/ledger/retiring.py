@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from replicator.ledger import database
 from replicator.models import Replica, ReplicaQuerySet, TargetState
@@ -28,9 +28,10 @@ def with_files(ids: Sequence[int]) -> list[Replica]:
 
 def only_copies(target: str, others: Collection[str]) -> QuerySet[Replica]:
     """Replicas of living files that *target* has as they are now, and none of *others* has."""
-    elsewhere = Replica.objects.using(database.alias()).current()
-    elsewhere = elsewhere.filter(file=OuterRef("file"), target__in=others)
-    return replicas_at(target).current().filter(~Exists(elsewhere))
+    # Also those that wait for another class, or were refused it: their bytes are there.
+    holding = Replica.objects.using(database.alias()).filter(version=F("file__version"), file__deleted=False)
+    elsewhere = holding.filter(file=OuterRef("file"), target__in=others, doubt=False)
+    return holding.at(target).filter(~Exists(elsewhere))
 
 
 def remove(ids: Sequence[int]) -> int:

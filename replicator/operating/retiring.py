@@ -142,21 +142,27 @@ def check_may_delete(target: str, state: TargetState) -> None:
 
 
 def _shared_addresses(target: str) -> Iterator[tuple[str, str]]:
-    mine = set(_addresses(target))
+    mine = set(_folders(target))
     for other in config().targets:
         if other != target:
-            for address in sorted(mine.intersection(_addresses(other))):
-                yield other, address
+            yield from ((other, folder) for folder in sorted(_folders(other)) if _is_shared(folder, mine))
     for storage in replicated_storages():
-        if f"folder {Path(storage.location).resolve()}/x" in mine:
+        if _is_shared(f"folder {Path(storage.location).resolve()}/", mine):
             yield f"the storage {storage.alias!r} of this site", str(storage.location)
 
 
-def _addresses(target: str) -> Iterator[str]:
+def _is_shared(folder: str, mine: Collection[str]) -> bool:
+    """Whether a file in it may be one in *mine*: also by a longer name in the outer one of the two."""
+    return any(folder.startswith(my) or my.startswith(folder) for my in mine)
+
+
+def _folders(target: str) -> Iterator[str]:
+    """What comes before the names of files there."""
     # Of all storages: what one has at this target may be where another has its files at the other.
     for storage in replicated_storages():
         with suppress(ImproperlyConfigured, DeliveryError):
-            yield from get_target(target).addresses(target_file(storage, "x"))
+            for address in get_target(target).addresses(target_file(storage, "x")):
+                yield address.removesuffix("x")
 
 
 def quiet_from(target: str) -> datetime | None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from replicator import operating
 from replicator.ledger import Write, record_held
 from replicator.models import MediaFile, Replica, TargetRun
 from replicator.operating.progress import joining_of
 from replicator.operating.steering import NotStarted, do, plan
-from tests.operating.audits import Site, at
+from tests.operating.audits import MEMORY, Site, at
 from tests.operating.lives import (
     add_empty,
     add_target,
@@ -148,3 +149,40 @@ def test_what_belongs_to_a_storage_that_is_gone_is_refused_before_the_target_is_
     with pytest.raises(NotStarted, match=r"such as gone: a\.txt"):
         do("retire", "media1", confirm="2")
     assert phase("media1") == "active"
+
+
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_an_only_copy_that_waits_for_another_class_is_not_given_up(site: Site, status: str) -> None:
+    """``reclass`` makes its row due, and the bytes are still there, and nowhere else."""
+    record_held([Write("default", "adopted.txt", 3)], "media1")
+    Replica.objects.filter(target="media1", file__name="adopted.txt").update(status=status)
+    with pytest.raises(NotStarted, match="adopted"):
+        do("retire", "media1", options={"delete": True}, confirm="3")
+
+
+def test_another_target_that_waits_for_another_class_has_the_file(site: Site) -> None:
+    """Else no target could be retired while one is given other classes."""
+    record_held([Write("default", "adopted.txt", 3)], "media1")
+    record_held([Write("default", "adopted.txt", 3)], "media2")
+    file = MediaFile.objects.get(name="adopted.txt")
+    Replica.objects.filter(target="media2").delete()
+    now = timezone.now()
+    facts = {"file": file, "target": "media2", "since": now, "due_at": now, "version": file.version}
+    Replica.objects.create(**facts, status="pending")
+    assert plan("retire", "media1").effect
+    Replica.objects.filter(target="media2").update(doubt=True)
+    with pytest.raises(NotStarted, match="adopted"):
+        plan("retire", "media1")
+
+
+def test_files_inside_the_place_of_another_target_are_not_deleted(settings: Any, site: Site) -> None:
+    """Promise 6: what is "media/x" in the outer one is "x" in the inner one. No matter which of them is retired."""
+
+    def webdav(url: str) -> dict[str, Any]:
+        return {"BACKEND": "replicator.targets.webdav.WebDAVTarget", "OPTIONS": {"url": url}}
+
+    outer, inner = webdav("http://127.0.0.1:9"), webdav("http://127.0.0.1:9/media")
+    for one, other in ((outer, inner), (inner, outer)):
+        settings.REPLICATOR = {"TARGETS": {"media1": one, "media2": MEMORY, "near": other}}
+        with pytest.raises(NotStarted, match="near has its files in the same place"):
+            do("retire", "media1", options={"delete": True}, confirm="2")
