@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin.utils import quote
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from replicator.admin import chart, runshown
-from replicator.admin.copyshown import lasting, percent
+from replicator.admin.cardwords import (
+    Badge,
+    Bar,
+    ago,
+    badges_of,
+    disk_bar,
+    joining_help,
+    joining_words,
+    node_words,
+    sentences_of,
+    share_words,
+    silent_words,
+    space_of,
+)
+from replicator.admin.copyshown import lasting
 from replicator.conf import config
 from replicator.models import TargetState
-from replicator.overview import Audit, Disk, Overview, TargetCard
+from replicator.overview import Audit, Overview, TargetCard
 
 State, Phase = TargetState.State, TargetState.Phase
 
-_PHASES = {str(value): label for value, label in Phase.choices}
 #: What people press, in the order of the verbs.
 LABELS = {
     "pause": gettext_lazy("Pause"),
@@ -41,29 +49,12 @@ LABELS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Badge:
-    kind: str
-    text: str
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Number:
     """One figure of a card."""
 
     label: str
     text: str
     url: str = ""
-    alarm: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """Something that is partly full."""
-
-    label: str
-    share: float | None
-    text: str
     alarm: bool = False
 
 
@@ -111,6 +102,8 @@ class Shown:
     nodes: list[tuple[str, Badge, list[str]]]
     storages: list[tuple[str, list[str]]]
     local_audits: list[tuple[str, str]]
+    local_audit_url: str
+    """Where an audit of the local disk is started; empty for who may not."""
     silent: str
     """That beat or workers are missing; empty if they are not."""
     spoken: str
@@ -141,12 +134,13 @@ class Words:
             work=[runshown.of_run(run, self.url) for run in of.local_runs]
             + [runshown.of_run(card.run, self.url) for card in of.targets if card.run]
             + [runshown.of_copy(copy, self.url) for copy in of.copies if self._may_see_copies],
-            disks=[_disk(disk) for disk in of.disks],
+            disks=[disk_bar(disk) for disk in of.disks],
             disks_of="" if config().shared_media else of.node,
-            nodes=[_node(node) for node in of.nodes],
+            nodes=[node_words(node) for node in of.nodes],
             storages=[(each.storage, each.targets) for each in of.storages],
             local_audits=[(self._audit(audit), self._audit_url(audit)) for audit in of.local_audits],
-            silent=_silent(of),
+            local_audit_url=self.url("targetstate_local_audit") if self._may_operate else "",
+            silent=silent_words(of),
             spoken=self._spoken(),
             reverse=self.url,
         )
@@ -164,15 +158,15 @@ class Words:
             alias=card.alias,
             name=card.alias.encode().hex(),
             url=self.url("targetstate_change", card.alias),
-            badges=_badges(card),
-            sentences=_sentences(card),
+            badges=badges_of(card),
+            sentences=sentences_of(card),
             alarm=of.reason if of.state == State.DOWN else "",
             numbers=self._numbers(card),
-            space=_space(card),
+            space=space_of(card),
             joining=None if joining is None or not joining.total else Bar(
-                _("Joining"), joining.share, _joining(joining.total, joining.left, joining.share, joining.eta)
+                _("Joining"), joining.share, joining_words(joining.total, joining.left, joining.share, joining.eta)
             ),
-            joining_help=_joining_help(card),
+            joining_help=joining_help(card),
             run=runshown.of_run(card.run, self.url) if card.run else None,
             audit=self._audit(card.audit) if card.audit else "",
             audit_url=self._audit_url(card.audit) if card.audit else "",
@@ -199,9 +193,11 @@ class Words:
             Number(_("Lag"), lasting(of.lag) if of.oldest else _("none"), "", of.lag > config().lag_objective),
             Number(_("Files per second"), chart.rate(rates.files)),
             Number(_("Throughput"), chart.speed(rates.bytes)),
-            Number(_("Failed attempts"), _share(rates.errors), "", (rates.errors or 0) >= 0.05),
-            Number(_("Within %(time)s") % {"time": objective}, _share(card.within), "", (card.within or 1) < 0.95),
-            Number(_("Last success"), _ago(of.last_success_at)),
+            Number(_("Failed attempts"), share_words(rates.errors), "", (rates.errors or 0) >= 0.05),
+            Number(
+                _("Within %(time)s") % {"time": objective}, share_words(card.within), "", (card.within or 1) < 0.95
+            ),
+            Number(_("Last success"), ago(of.last_success_at)),
         ]
 
     def _replicas(self, status: str, target: str) -> str:
@@ -210,7 +206,7 @@ class Words:
         return self.url("replica_changelist", status__exact=status, target=target)
 
     def _audit(self, audit: Audit) -> str:
-        return runshown.audit_words(audit.state, audit.done, audit.counts, audit.dry_run, _ago(audit.at))
+        return runshown.audit_words(audit.state, audit.done, audit.counts, audit.dry_run, ago(audit.at))
 
     def _audit_url(self, audit: Audit) -> str:
         return self.url("targetrun_change", audit.run) if self._may_see_runs else ""
@@ -222,10 +218,11 @@ class Words:
         known = [card.rates for card in of.targets]
         files = [rates.files for rates in known if rates.files is not None]
         size = [rates.bytes for rates in known if rates.bytes is not None]
-        ill = sum(card.status.state == State.DOWN for card in of.targets)
-        up = ngettext("%(up)s of %(all)s target", "%(up)s of %(all)s targets", len(known))
+        used = [card for card in of.targets if card.status.configured and card.phase != Phase.RETIRED]
+        ill = sum(card.status.state == State.DOWN for card in used)
+        up = ngettext("%(up)s of %(all)s target", "%(up)s of %(all)s targets", len(used))
         return [
-            Number(_("Up"), up % {"up": len(known) - ill, "all": len(known)}, "", ill > 0),
+            Number(_("Up"), up % {"up": len(used) - ill, "all": len(used)}, "", ill > 0),
             Number(_("Backlog"), chart.whole(of.pending + of.failed)),
             Number(_("Lag"), lasting(of.lag) if of.lag else _("none"), "", of.lag > config().lag_objective),
             Number(_("Files per second"), chart.rate(sum(files) if files else None)),
@@ -237,151 +234,3 @@ class Words:
         if ill:
             return " ".join(_("%(target)s is down.") % {"target": card.alias} for card in ill)
         return _("No target is down.") if self._overview.targets else ""
-
-
-def _badges(card: TargetCard) -> list[Badge]:
-    of = card.status
-    found = []
-    if not of.configured:
-        found.append(Badge("gone", _("not in the settings"), _("Nothing is sent there.")))
-    elif card.phase == Phase.RETIRED:
-        found.append(Badge("gone", _("retired")))
-    else:
-        if card.paused:
-            found.append(Badge("paused", _("paused")))
-        if of.state == State.DOWN:
-            found.append(Badge("down", _("down")))
-        elif not card.paused:
-            found.append(
-                Badge("up", _("up")) if card.met and of.last_success_at else Badge("gone", _("not tried yet"))
-            )
-        if card.phase != Phase.ACTIVE:
-            found.append(Badge(card.phase, str(_PHASES.get(card.phase, card.phase))))
-    return found
-
-
-def _sentences(card: TargetCard) -> list[str]:
-    """Why it is as it is, and what comes next."""
-    of = card.status
-    found = []
-    if of.state == State.DOWN and of.configured and card.phase != Phase.RETIRED:
-        if of.state_since:
-            seconds = (timezone.now() - of.state_since).total_seconds()
-            found.append(_("Down for %(time)s.") % {"time": lasting(seconds)})
-        if card.breaker:
-            found.append(
-                ngettext(
-                    "Its circuit breaker is open: it answers its probe, and yet fails.",
-                    "Its circuit breaker was opened %(trips)s times in a row: it answers its probe, and yet fails.",
-                    card.trips or 1,
-                )
-                % {"trips": card.trips}
-            )
-            if not card.paused:
-                found.append(_("One file is tried there %(when)s.") % {"when": _ahead(card.retry_at)})
-        elif not card.paused:
-            found.append(_("It is probed again and again; once it answers, its backlog is sent at once."))
-    elif card.failures and of.reason:
-        count = ngettext("The last attempt failed: %(why)s", "The last %(n)s attempts failed: %(why)s", card.failures)
-        found.append(count % {"n": card.failures, "why": of.reason})
-    if card.paused:
-        found.append(_("Nothing is sent there, nor asked of it, until it is resumed."))
-    elif card.phase == Phase.READ_ONLY:
-        found.append(_("It is read from; nothing is sent there: what is written waits."))
-    elif card.phase == Phase.DRAINING:
-        found.append(_("New files are not recorded for it; what it has is kept up to date, and read."))
-    elif card.phase == Phase.RETIRED:
-        found.append(_("Nothing is recorded for it, sent there, or read there."))
-    if card.note and (card.paused or card.phase not in (Phase.ACTIVE, Phase.JOINING)):
-        found.append(_("Note: %(note)s") % {"note": card.note})
-    return found
-
-
-def _joining(total: int, left: int, share: float, eta: float | None) -> str:
-    words = [
-        percent(share),
-        _("%(done)s of %(total)s files") % {"done": chart.whole(total - left), "total": chart.whole(total)},
-    ]
-    if eta is not None:
-        words.append(_("about %(time)s left") % {"time": lasting(eta)})
-    return " · ".join(words)
-
-
-def _joining_help(card: TargetCard) -> str:
-    if not card.joining or not card.joining.command:
-        return ""
-    if " resync " in card.joining.command:
-        return _("What it has lost is not on its way any more: start a resync.")
-    return _("Files that were saved before it was there are not on their way: start a backfill.")
-
-
-def _space(card: TargetCard) -> Bar | None:
-    if card.free_bytes is None:
-        return None
-    if card.used is None or card.total_bytes is None:
-        return Bar(_("Space"), None, _("%(free)s free") % {"free": filesizeformat(card.free_bytes)})
-    return _full(_("Space"), card.used, card.free_bytes, card.total_bytes)
-
-
-def _disk(disk: Disk) -> Bar:
-    return _full(", ".join(disk.storages), disk.used, disk.free_bytes, disk.total_bytes)
-
-
-def _full(label: str, used: float, free: int, total: int) -> Bar:
-    words = {"free": filesizeformat(free), "total": filesizeformat(total)}
-    return Bar(label, used, _("%(free)s free of %(total)s") % words, used >= 0.9)
-
-
-def _node(node: Any) -> tuple[str, Badge, list[str]]:
-    if node.gone:
-        badge = Badge("down", _("gone"))
-    else:
-        badge = Badge("up", _("at work")) if node.seen_at else Badge("gone", _("never seen"))
-    words = [_("Seen %(when)s.") % {"when": _ago(node.seen_at)}] if node.seen_at else []
-    words.append(_("%(count)s replicas wait for it.") % {"count": chart.whole(node.pending)})
-    if node.nowhere:
-        words.append(
-            ngettext(
-                "%(count)s file is nowhere else, such as %(example)s.",
-                "%(count)s files are nowhere else, such as %(example)s.",
-                node.nowhere,
-            )
-            % {"count": chart.whole(node.nowhere), "example": node.example}
-        )
-    return node.node, badge, words
-
-
-#: Seconds within which beat notes in the database what it sent.
-_BEAT_NOTES = 400.0
-
-
-def _silent(of: Overview) -> str:
-    if not of.silent:
-        return ""
-    since = _("yet") if of.swept_at is None else _("since %(when)s") % {"when": _ago(of.swept_at)}
-    if of.beat_at is not None and (of.at - of.beat_at).total_seconds() < _BEAT_NOTES:
-        return _("Beat is running, but no worker has done what it sends %(since)s.") % {"since": since}
-    return _("No worker has done what beat sends every few seconds %(since)s: one of them is not running.") % {
-        "since": since
-    }
-
-
-def _share(share: float | None) -> str:
-    if share is None:
-        return "-"
-    if 0 < share < 0.001:
-        return _("under 0.1%")
-    text = f"{share * 100:.1f}".removesuffix(".0")
-    # Nothing is called all that is not.
-    return f"{'99.9' if text == '100' and share < 1 else text}%"
-
-
-def _ago(when: datetime | None) -> str:
-    return str(naturaltime(when)) if when else "-"
-
-
-def _ahead(when: datetime | None) -> str:
-    if when is None:
-        return ""
-    seconds = (when - timezone.now()).total_seconds()
-    return _("now") if seconds <= 0 else _("in %(time)s") % {"time": lasting(seconds)}

@@ -19,7 +19,7 @@ from replicator.admin.base import ReadOnlyAdmin
 from replicator.admin.overview import LABELS
 from replicator.ledger import life
 from replicator.models import TargetState
-from replicator.operating import steering
+from replicator.operating import audit, steering
 from replicator.operating.places import storages_at
 from replicator.operating.retiring import is_confirmed
 from replicator.operating.steering import Done, NotStarted, Plan
@@ -76,9 +76,10 @@ class ActionForm(forms.Form):
         self.fields["repair"] = forms.BooleanField(
             label=_("Repair what is missing or wrong"), required=False, initial=True
         )
-        self.fields["delete_unknown"] = forms.BooleanField(
-            label=_("Delete what the ledger does not know, if it is a day old"), required=False
-        )
+        if target:
+            self.fields["delete_unknown"] = forms.BooleanField(
+                label=_("Delete what the ledger does not know, if it is a day old"), required=False
+            )
         aliases = [storage.alias for storage in storages_at(target)]
         if len(aliases) > 1:
             self.fields["storages"] = forms.MultipleChoiceField(
@@ -137,7 +138,7 @@ class ActionPages(Base):
             chosen = form.options
         try:
             # A look first needs no number, and changes nothing: what is said is of the real thing.
-            plan = steering.plan(verb, target, chosen)
+            plan = steering.plan(verb, target, chosen) if target else _plan_local(chosen)
         except NotStarted as refused:
             return self._ask(request, verb, target, form, refused=str(refused))
         form = ActionForm(request.POST or None, verb=verb, target=target, plan=plan)
@@ -152,7 +153,10 @@ class ActionPages(Base):
         why = form.cleaned_data["why"]
         who = request.user.get_username()
         try:
-            done = steering.do(verb, target, options=chosen, confirm=number, who=who, why=why)
+            if target:
+                done = steering.do(verb, target, options=chosen, confirm=number, who=who, why=why)
+            else:
+                done = _do_local(chosen, who)
         except NotStarted as refused:
             return self._ask(request, verb, target, form, plan, chosen, refused=str(refused))
         return self._did(request, verb, target, done, why, chosen)
@@ -169,13 +173,14 @@ class ActionPages(Base):
         refused: str = "",
         changed: bool = False,
     ) -> TemplateResponse:
+        name = target or _("the local disk")
         # Bound or not, the page says of which options it speaks.
         seen = _sign(chosen or {})
         return self.page(
             request,
             "action",
-            title=_("%(verb)s %(target)s?") % {"verb": LABELS.get(verb, verb), "target": target},
-            target=target,
+            title=_("%(verb)s %(target)s?") % {"verb": LABELS.get(verb, verb), "target": name},
+            target=name,
             verb=verb,
             label=LABELS.get(verb, verb),
             form=form,
@@ -185,14 +190,18 @@ class ActionPages(Base):
             refused=refused,
             changed=changed,
             danger=verb in ("retire", "resync"),
-            target_url=self.url_of("change", target),
+            target_url=self.url_of("change", target) if target else self.url_of("changelist"),
         )
 
     def _did(
         self, request: HttpRequest, verb: str, target: str, done: Done, why: str, chosen: dict[str, Any]
     ) -> HttpResponse:
         if done.changed:
-            self.log_action_at(request, target, _history(verb, done, why, chosen))
+            text = _history(verb, done, why, chosen)
+            if target:
+                self.log_action_at(request, target, text)
+            elif done.run is not None:
+                self.log_change(request, done.run, text)
             self.message_user(request, done.text, messages.SUCCESS)
         else:
             self.message_user(request, done.text, messages.INFO)
@@ -210,6 +219,17 @@ class ActionPages(Base):
 
         def url_of(self, page: str, *args: str) -> str: ...
         def page(self, request: HttpRequest, name: str, **context: Any) -> TemplateResponse: ...
+
+
+def _plan_local(options: dict[str, Any]) -> Plan:
+    """An audit of the local disk: that of this node, where each has its own."""
+    return Plan("audit", "", audit.effect("", options, dry_run=bool(options.get("dry_run"))))
+
+
+def _do_local(options: dict[str, Any], who: str) -> Done:
+    wanted = {name: value for name, value in options.items() if name != "dry_run"}
+    run = audit.begin("", wanted, dry_run=bool(options.get("dry_run")), who=who)
+    return Done(True, _("The audit of the local disk has begun."), run)
 
 
 def _sign(options: dict[str, Any]) -> str:

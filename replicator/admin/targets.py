@@ -43,6 +43,8 @@ class TargetStateAdmin(ActionPages, ReadOnlyAdmin):
         return [
             to("overview/", self.overview_view, "overview"),
             to("now/", self.now_view, "now"),
+            # In a target's own URLs a colon is quoted: no alias is called so.
+            to(":disk/audit/", self.action_view, "local_audit", verb="audit", object_id=""),
             *(to(f"<path:object_id>/{verb}/", self.action_view, verb, verb=verb) for verb in self.verbs),
             to("<path:object_id>/now/", self.target_now_view, "target_now"),
             *super().get_urls(),

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from replicator.ledger import counters, health, life
-from replicator.models import Replica, TargetCounter, TargetRun, TargetSample, TargetState
+from replicator.models import MediaFile, Replica, TargetCounter, TargetRun, TargetSample, TargetState
 from replicator.operating import runs
 from replicator.overview import overview
 from tests.operating.audits import Site
@@ -109,6 +109,7 @@ def test_a_joining_target_shows_how_far_it_is(site: Site, admin_client: Client) 
     """What it holds of what it should hold, and what people have to start."""
     record_many(8, status="synced", target="media2")
     Replica.objects.filter(target="media2").delete()
+    MediaFile.objects.update(sha256="0" * 64)
     life.enter("media2", "joining")
     shown = card(admin_client, "media2")
     assert "joining" in shown
@@ -326,3 +327,12 @@ def test_a_count_that_takes_long_is_believed_for_a_while(
 
 def test_parts_of_the_page_are_never_kept_by_a_cache(site: Site, admin_client: Client) -> None:
     assert "no-store" in admin_client.get(f"{PAGE}now/")["Cache-Control"]
+
+
+def test_a_target_that_is_retired_is_none_of_those_that_are_up(site: Site, admin_client: Client) -> None:
+    """Of what is used: one that is gone for good is no alarm, and no comfort."""
+    life.enter("media2", TargetState.Phase.RETIRED)
+    life.meet("old")
+    page = admin_client.get(PAGE).content.decode()
+    configured = len(site.settings.REPLICATOR["TARGETS"])
+    assert f"{configured - 1} of {configured - 1} target" in page

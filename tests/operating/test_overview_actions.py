@@ -272,3 +272,29 @@ def test_findings_are_counted_listed_and_filtered(site: Site, admin_client: Clie
     assert admin_client.get(f"{FINDINGS}{finding.pk}/change/").status_code == 200
     assert b"2 wrong" in admin_client.get(PAGE).content
     assert admin_client.post(f"{FINDINGS}{finding.pk}/delete/").status_code == 403
+
+
+def test_the_local_disk_is_audited_from_its_part_of_the_page(site: Site, admin_client: Client) -> None:
+    """As a target is: said first, then done, and written down with the run."""
+    site.save("a.txt")
+    page = admin_client.get(PAGE).content.decode()
+    assert f'href="{PAGE}:disk/audit/"' in page
+    asked = admin_client.get(f"{PAGE}:disk/audit/").content.decode()
+    assert "what the ledger says of the local disk" in asked
+    assert "delete_unknown" not in asked
+    response = press(admin_client, "audit", ":disk", why="a crash")
+    run = TargetRun.objects.get()
+    assert response["Location"] == f"{RUNS}{run.pk}/change/"
+    assert (run.kind, run.target, run.started_by, run.state) == ("audit", "", "admin", "running")
+    entry = LogEntry.objects.get(object_id=str(run.pk))
+    assert "Why: a crash" in str(entry.get_change_message())
+    again = press(admin_client, "audit", ":disk")
+    assert "is under way" in again.content.decode()
+
+
+def test_who_may_only_look_is_offered_no_audit_of_the_local_disk(site: Site) -> None:
+    client = client_with("view_targetstate")
+    assert ":disk/audit/" not in client.get(PAGE).content.decode()
+    assert client.get(f"{PAGE}:disk/audit/").status_code == 403
+    assert client.post(f"{PAGE}:disk/audit/", {"seen": "{}"}).status_code == 403
+    assert not TargetRun.objects.exists()
