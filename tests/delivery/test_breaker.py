@@ -56,9 +56,12 @@ def trial_is_due() -> None:
 def tripped(target: MemoryTarget) -> MemoryTarget:
     """A target whose breaker is open, since it fails every PUT."""
     target.before, target.lag = hang, 0.1
+    # So few at once that most of them wait for their turn when it is found out, however slow this machine is.
+    target.concurrency = 2
     save(40)
     delivery.deliver("media1")
     assert state().state == "down"
+    assert Replica.objects.filter(attempts=0).count() > 10
     return target
 
 
@@ -195,6 +198,22 @@ def test_slow_deliveries_in_a_row_open_it(target: MemoryTarget, settings: Any) -
     trial_is_due()
     delivery.deliver("media1")
     assert (state().state, state().reason) == ("up", "")
+
+
+def test_a_quick_one_ends_the_row_of_slow_ones(target: MemoryTarget, settings: Any) -> None:
+    """Now and then a file takes its time anywhere."""
+    target = with_setting(settings, SLOW_AFTER=0.3)
+    target.concurrency = 1
+    names = iter(range(20))
+
+    def now_and_then(operation: str, _: object) -> None:
+        if operation == "put" and next(names) % 3:
+            time.sleep(0.35)
+
+    target.before = now_and_then
+    save(9)
+    assert delivery.deliver("media1").put == 9
+    assert state().state == "up"
 
 
 def test_a_large_file_may_take_its_time(target: MemoryTarget, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
