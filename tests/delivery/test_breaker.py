@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import connections
 from django.utils import timezone
 
-from replicator import delivery, ledger, tasks, wake
+from replicator import delivery, tasks, wake
 from replicator.delivery import turn
 from replicator.errors import Refused, Unavailable
 from replicator.ledger import health, life
@@ -112,7 +112,6 @@ def test_a_trial_that_succeeds_closes_it_and_all_that_waits_is_due(
     assert delivery.deliver("media1").put == 1
     assert (state().state, state().retry_at, state().failures) == ("up", None, 0)
     assert woken == [["media1"]]
-    ledger.hasten("media1")
     Replica.objects.filter(provisional=True).update(due_at=timezone.now())
     assert not Replica.objects.filter(attempts__gt=0, provisional=False, due_at__gt=timezone.now()).exists()
     delivery.deliver("media1")
