@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from django.db import connection
 from django.utils import timezone
 
 from replicator import conf
-from replicator.ledger import health
-from replicator.models import MediaFile, Replica
+from replicator.conf import config
+from replicator.ledger import health, life
+from replicator.models import MediaFile, Replica, TargetState
 from replicator.storage import DistributedStorage
 from tests.people.conftest import Woken
 from tests.servers import Embedded
@@ -114,6 +116,31 @@ def test_what_just_failed_is_tried_again_as_soon_as_the_host_answers(hosts: list
     hosts[1].start()
     assert "Every target has everything." in process()
     assert hosts[1].files() == {"media/a.txt": b"hello"}
+
+
+def test_a_host_whose_breaker_is_open_is_tried(hosts: list[Embedded]) -> None:
+    """Promise 1: there is no beat that would have it tried, and its probe alone closes no breaker."""
+    target = sorted(config().targets)[1]
+    health.trip(target, "each PUT hangs")
+    for name in ("a.txt", "b.txt", "c.txt"):
+        storage().save(name, ContentFile(b"hello"))
+    TargetState.objects.update(retry_at=timezone.now() + timedelta(minutes=1))
+    assert "it is down: each PUT hangs. 3 pending" in process()
+    TargetState.objects.update(retry_at=timezone.now())
+    assert "Every target has everything." in process()
+    assert [len(host.files()) for host in hosts] == [3, 3]
+    assert not health.down_targets()
+
+
+def test_a_host_that_people_have_paused_is_left_alone(hosts: list[Embedded]) -> None:
+    target = sorted(config().targets)[1]
+    health.note_failures(target, 1, "being repaired")
+    life.pause(target)
+    storage().save("a.txt", ContentFile(b"hello"))
+    assert "nothing was due; it is paused. 1 pending" in process()
+    assert TargetState.objects.get(pk=target).failures == 1, "it was not probed"
+    life.resume(target)
+    assert "Every target has everything." in process()
 
 
 def test_a_host_that_hangs_does_not_keep_the_other_waiting(hosts: list[Embedded]) -> None:

@@ -12,7 +12,7 @@ from django.db import connections
 from replicator import delivery, ledger
 from replicator.conf import config
 from replicator.delivery import Summary
-from replicator.ledger import database, health, nodes
+from replicator.ledger import database, health, life, nodes
 from replicator.management.verbs.base import number_of, size_of
 from replicator.models import Replica, TargetState
 from replicator.targets import get_target
@@ -33,13 +33,16 @@ class Command(BaseCommand):
                 get_target(target)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
-        for target, answers in delivery.probe(*sorted(health.suspects() & set(targets))).items():
+        suspects = health.suspects().intersection(targets) - life.left_alone()
+        for target, answers in delivery.probe(*sorted(suspects)).items():
             if answers:
                 # As it always did: what failed is tried when cron says, not when it is its turn.
                 ledger.hasten(target)
         if not config().deliverer:
             nodes.share()  # as the sweep does
-        due = ledger.due_targets(sorted(set(targets) - health.down_targets()))
+        due = ledger.due_targets(sorted(set(targets) - life.closed_now()))
+        # No beat has them tried here.
+        due += sorted(health.trials_due().intersection(targets))
         done: dict[str, Summary] = {}
         if due:
             # Each in a thread of its own: a host that hangs must not keep the others waiting.
@@ -56,8 +59,9 @@ class Command(BaseCommand):
             pending, refused = rows.at(target).pending().count(), rows.at(target).failed().count()
             left, failed = left + pending, failed + refused
             parts = [_done(done[target])] if target in done else ["nothing was due"]
-            if (state := states.get(target)) and state.state == TargetState.State.DOWN:
-                parts.append(f"it is down: {state.reason}")
+            state = states.get(target)
+            if state is not None and (closed := life.why_closed(target)):
+                parts.append(f"it is down: {state.reason}" if closed == "down" else f"it is {closed}")
             self.stdout.write(f"{target}: {'; '.join(parts)}. {pending:,} pending, {refused:,} failed.")
         if not targets:
             self.stdout.write('REPLICATOR["TARGETS"] is empty: nothing replicates.')
@@ -68,12 +72,21 @@ class Command(BaseCommand):
 
 
 def _deliver(target: str) -> Summary:
-    """Work until nothing is due at *target*, however long it takes."""
+    """Work until nothing is due at *target*, however long it takes. If its breaker is open: once a trial succeeds."""
     try:
-        return delivery.deliver(target, seconds=float("inf"))
+        if not health.is_down(target):
+            return delivery.deliver(target, seconds=float("inf"))
+        tried = delivery.deliver(target)
+        return tried if health.is_down(target) else _sum(tried, delivery.deliver(target, seconds=float("inf")))
     finally:
         # Those of this thread, which ends.
         connections.close_all()
+
+
+def _sum(one: Summary, other: Summary) -> Summary:
+    return Summary(
+        one.put + other.put, one.deleted + other.deleted, one.failed + other.failed, one.bytes + other.bytes
+    )
 
 
 def _done(summary: Summary) -> str:
