@@ -13,6 +13,7 @@ import pytest
 from django.utils import timezone
 
 from replicator.errors import Corrupt, Unavailable
+from replicator.ledger import Write, record_held
 from replicator.models import AuditFinding, MediaFile, Replica, TargetRun
 from replicator.operating import NotStarted, audit
 from replicator.operating.audit import listing
@@ -275,6 +276,25 @@ def test_a_save_that_takes_the_name_meanwhile_wins(site: Site, monkeypatch: pyte
     assert found(run) == [("old.txt", "unknown", "failed")]
     assert at("media1").files == {"media/old.txt": b"saved just now"}
     assert (site.media / "old.txt").read_bytes() == b"saved just now"
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_what_another_storage_has_in_the_same_place_stays(
+    site: Site, settings: Any, tmp_path: Path, *, is_named: bool
+) -> None:
+    """Promise 1: of one with the same URLs and other targets by now; or of one that STORAGES names otherwise now."""
+    if is_named:
+        other = {"targets": ["media2"], "location": str(tmp_path / "other"), "base_url": site.storage.base_url}
+        settings.STORAGES = {
+            **settings.STORAGES,
+            "default": {"BACKEND": BACKEND, "OPTIONS": {"targets": ["media1"]}},
+            "other": {"BACKEND": BACKEND, "OPTIONS": other},
+        }
+    record_held([Write("other", "theirs.txt", 1)], "media1")
+    run = removing(site, Entry("theirs.txt", 1, OLD), Entry("nobody's.txt", 1, OLD))
+    site.deliver()
+    assert found(run) == [("nobody's.txt", "unknown", "deleted"), ("theirs.txt", "unknown", "failed")]
+    assert set(at("media1").files) == {"media/theirs.txt"}
 
 
 def test_it_is_refused_where_files_may_not_have_been_recorded(site: Site, settings: Any) -> None:

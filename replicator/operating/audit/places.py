@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from replicator.ledger import database
+from replicator.models import MediaFile
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
 from replicator.targets.base import url_path
 
@@ -24,6 +26,22 @@ def by_prefix(storages: Iterable[ReplicatedStorage]) -> dict[str, list[Replicate
 def elsewhere(prefix: str) -> tuple[str, ...]:
     """How names below *prefix* begin that are other storages', whether they have this target or not."""
     return tuple(set(_inside(prefix)))
+
+
+def others_at(prefix: str, alias: str) -> list[str]:
+    """The other storages in the ledger whose files may be below *prefix* at a target: those of this prefix, whether
+    they have the target or not, and those that STORAGES does not name any more."""
+    apart = {storage.alias for storage in replicated_storages() if prefix_of(storage) != prefix}
+    return [known for known in _recorded() if known != alias and known not in apart]
+
+
+def _recorded() -> Iterator[str]:
+    """The storages that the ledger has files of, each by one look into its index."""
+    files = MediaFile.objects.using(database.alias()).order_by("storage").values_list("storage", flat=True)
+    found = files.first()
+    while found is not None:
+        yield found
+        found = files.filter(storage__gt=found).first()
 
 
 def _inside(prefix: str) -> Iterator[str]:

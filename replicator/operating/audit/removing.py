@@ -12,6 +12,7 @@ from replicator.errors import DeliveryError
 from replicator.ledger import Write, database
 from replicator.models import AuditFinding, MediaFile, TargetRun
 from replicator.operating.audit.options import Options
+from replicator.operating.audit.places import others_at, prefix_of
 from replicator.operating.work import Held, Stopped
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import ReplicatedStorage
@@ -45,8 +46,9 @@ class Removing:
         some = list(rows.order_by("pk")[:_BATCH])
         if not some:
             return False
+        taken = self._taken(some)
         with ThreadPoolExecutor(min(self._target.concurrency, len(some)), thread_name_prefix="audit") as pool:
-            reasons = list(pool.map(self._why_not, some))
+            reasons = list(pool.map(self._why_not, some, [taken.get(finding.pk, "") for finding in some]))
         for finding, why in zip(some, reasons, strict=True):
             if why:
                 finding.cure, finding.text = Cure.FAILED, f"{finding.text}; not removed: {why}"
@@ -79,11 +81,24 @@ class Removing:
                 f"manage.py replicator audit {self._run.target} --delete-unknown --confirm {removable}"
             )
 
-    def _why_not(self, finding: AuditFinding) -> str:
-        """Why it is to stay after all; empty if it may go."""
+    def _taken(self, some: Sequence[AuditFinding]) -> dict[int, str]:
+        """Ids of those that are in the place of a file of another storage; and its alias."""
+        found: dict[int, str] = {}
+        for alias in {finding.storage for finding in some} & self._storages.keys():
+            those = {finding.name: finding.pk for finding in some if finding.storage == alias}
+            others = others_at(prefix_of(self._storages[alias]), alias)
+            files = MediaFile.objects.using(database.alias()).filter(storage__in=others, deleted=False)
+            rows = files.filter(name__in=list(those)).values_list("name", "storage")
+            found.update((those[name], storage) for name, storage in rows)
+        return found
+
+    def _why_not(self, finding: AuditFinding, taken: str) -> str:
+        """Why it is to stay after all; empty if it may go. *taken*: whose place it is, if it is another storage's."""
         storage = self._storages.get(finding.storage)
         if storage is None:
             return "its storage has not this target any more"
+        if taken:
+            return f"the ledger has a file of this name in the storage {taken!r}, which may be this one"
         if os.path.lexists(storage.path(finding.name)):
             return "it is on this disk too: have it recorded (manage.py replicator adopt)"
         asked: TargetFile = target_file(storage, finding.name)
