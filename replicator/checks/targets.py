@@ -13,6 +13,7 @@ from replicator.ledger.database import alias
 from replicator.models import TargetState
 from replicator.operating import open_run
 from replicator.operating.places import storages_at
+from replicator.operating.retiring import what_is_left
 
 Phase = TargetState.Phase
 
@@ -34,7 +35,8 @@ def _problems() -> Iterator[CheckMessage]:
         if state is not None and state.phase == Phase.RETIRED:
             yield Warning(
                 f'REPLICATOR["TARGETS"] has {target!r}, which is retired: nothing is delivered there.',
-                hint="Remove it from the settings, also from the targets of storages. To have it back: manage.py "
+                hint=what_is_left(target)
+                or "Remove it from the settings, also from the targets of storages. To have it back: manage.py "
                 f"replicator activate {target}",
                 id="replicator.W052",
             )

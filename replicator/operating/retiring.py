@@ -19,6 +19,7 @@ from replicator.errors import DeliveryError
 from replicator.ledger import backfilling, life, nodes, retiring
 from replicator.ledger.database import alias as database_alias
 from replicator.models import MediaFile, Replica, TargetRun, TargetState
+from replicator.operating import runs
 from replicator.operating.runs import NotStarted
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import replicated_storages
@@ -165,10 +166,23 @@ def _folders(target: str) -> Iterator[str]:
                 yield address.removesuffix("x")
 
 
+def what_is_left(target: str) -> str:
+    """What is to be done before *target*, which is retired, may leave the settings; empty if nothing is."""
+    run = runs.open_run(target)
+    if run is not None:
+        return f"Let {run} end first: manage.py replicator runs --follow {run.pk}"
+    if retiring.replicas_at(target).exists():
+        return (
+            f"Its retirement did not come to its end. Why: manage.py replicator runs --target {target}. Again: "
+            f"manage.py replicator retire {target}"
+        )
+    return ""
+
+
 def quiet_from(target: str) -> datetime | None:
     """When nothing that a retirement has sent to *target* can take effect any more, if that is yet to come."""
-    runs = TargetRun.objects.using(database_alias()).filter(target=target, kind=TargetRun.Kind.RETIRE, dry_run=False)
-    worked = [run.worked_at for run in runs.order_by("-pk")[:5] if run.options.get("delete") and run.worked_at]
+    done = TargetRun.objects.using(database_alias()).filter(target=target, kind=TargetRun.Kind.RETIRE, dry_run=False)
+    worked = [run.worked_at for run in done.order_by("-pk")[:5] if run.options.get("delete") and run.worked_at]
     if not worked:
         return None
     quiet = max(worked) + timedelta(seconds=config().lease_seconds + config().doubt_window)

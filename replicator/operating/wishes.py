@@ -93,6 +93,9 @@ class Activate(Wish):
     done = "activated"
 
     def check(self) -> None:
+        if self.state.phase == Phase.READ_ONLY:
+            return
+        Recording(self.target).check()
         if self.state.phase != Phase.RETIRED:
             return
         run = runs.open_run(self.target)

@@ -178,6 +178,41 @@ def test_check_says_that_a_retired_target_can_leave_the_settings(site: Site) -> 
     assert warnings() == {}
 
 
+def test_a_retirement_that_has_not_come_to_its_end_keeps_its_target_in_the_settings(site: Site, manage: Any) -> None:
+    """Without them nobody can delete there, nor bring back what only it has."""
+    run = do("retire", "media1", confirm="2").run
+    assert run is not None
+    assert warnings()["replicator.W052"].endswith(f"Let {run} end first: manage.py replicator runs --follow {run.pk}")
+    operating.cancel(run)
+    assert warnings()["replicator.W052"].endswith("Again: manage.py replicator retire media1")
+    assert "Again: manage.py replicator retire media1" in manage("status").out
+    retire("media1")
+    assert "Remove it from the settings" in warnings()["replicator.W052"]
+    assert "Again" not in manage("status").out
+
+
+def test_plans_are_for_programs_too(site: Site, manage: Any) -> None:
+    found = json.loads(manage("retire", "media1", "--dry-run", "--json").out)
+    assert (found["verb"], found["target"], found["confirm"], len(found["effect"])) == ("retire", "media1", "2", 3)
+    assert not TargetRun.objects.exists()
+
+
+def test_runs_at_a_target_that_is_none_are_not_simply_none(site: Site, manage: Any) -> None:
+    assert "Did you mean 'media1'" in manage("runs", "--target", "media11").error
+    retire("media1")
+    remove_target(site, "media1")
+    assert "retire" in manage("runs", "--target", "media1").out
+
+
+def test_a_target_of_no_storage_is_not_activated(site: Site, settings: Any, manage: Any) -> None:
+    """It would join for ever."""
+    do("drain", "media1")
+    default = {**settings.STORAGES["default"], "OPTIONS": {"targets": ["media2"]}}
+    settings.STORAGES = {**settings.STORAGES, "default": default}
+    assert "No storage has the target media1" in manage("activate", "media1").error
+    assert phase("media1") == "draining"
+
+
 @pytest.fixture
 def nodes(settings: Any, site: Site) -> Site:
     """Nodes with disks of their own; this is web1, and web3 is gone."""

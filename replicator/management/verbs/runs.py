@@ -11,7 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from replicator import operating
 from replicator.ledger import database
-from replicator.management.verbs.base import Verb
+from replicator.management.verbs.base import Verb, targets_named
 from replicator.management.verbs.run_follow import follow_to_end
 from replicator.management.verbs.run_report import COMMAND, write_runs
 from replicator.models import TargetRun
@@ -49,7 +49,8 @@ class Runs(Verb):
             return
         rows = TargetRun.objects.using(database.alias()).defer("seen").order_by("-pk")
         if options["target"]:
-            rows = rows.filter(target=options["target"])
+            (target,) = targets_named([options["target"]], also=set(rows.order_by().values_list("target", flat=True)))
+            rows = rows.filter(target=target)
         under_way = list(rows.filter(state__in=TargetRun.OPEN))
         ended = list(rows.exclude(state__in=TargetRun.OPEN)[: max(0, options["ended"])])
         found = [progress_of(run) for run in under_way + ended]

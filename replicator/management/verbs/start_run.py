@@ -55,7 +55,7 @@ class StartRun(Verb):
 def add_following(parser: ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--follow", action="store_true", help="show how it goes, until it has ended")
-    shown.add_argument("--json", action="store_true", help="the run that was started, as one JSON object")
+    shown.add_argument("--json", action="store_true", help="the run that was started, or the plan, as a JSON object")
 
 
 class Backfill(StartRun):

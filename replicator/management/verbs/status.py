@@ -19,6 +19,7 @@ from replicator.management.verbs.base import Verb, age_of, number_of, targets_na
 from replicator.management.verbs.copy_report import write_copies
 from replicator.management.verbs.run_report import write_open_runs
 from replicator.operating.progress import Joining
+from replicator.operating.retiring import what_is_left
 
 
 class Status(Verb):
@@ -118,6 +119,8 @@ def _write_phase(target: status.TargetStatus, progress: Joining | None, out: Out
     """What there is to say of a target that is not simply active."""
     if target.note and (target.paused or target.phase not in ("active", "joining")):
         out.write(f"{target.target}: {target.note}")
+    if target.phase == "retired" and (left := what_is_left(target.target)):
+        out.write(f"{target.target}: {left}")
     if progress is None or not (progress.left or progress.command):
         return
     left = f"{number_of(progress.left, 'file')} of {progress.total:,} left"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -41,6 +43,9 @@ def steer(
     try:
         if options["dry_run"]:
             plan = steering.plan(verb, options["target"], chosen)
+            if options.get("json"):
+                out.write(json.dumps(asdict(plan), indent=2))
+                return None
             for sentence in plan.effect:
                 out.write(sentence)
             if plan.confirm:
