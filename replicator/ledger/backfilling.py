@@ -102,7 +102,8 @@ def trusted(target: str, since: datetime) -> QuerySet[Replica]:
 
 
 def distrust(ids: Sequence[int], *, version: UUID | None = None) -> int:
-    """Have these replicas sent again, whatever was confirmed; the number of them. One statement.
+    """Have these replicas sent again, whatever was confirmed; the number of them. One statement, part of the caller's
+    transaction.
 
     To the protocol it is a write: pending, due now, ``sent`` emptied, doubt kept, no lease touched; and what was
     confirmed is forgotten, so that the bytes go again, and not only a class. With *version*, only what was confirmed

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from replicator import ledger
-from replicator.ledger import Outcome
-from replicator.ledger.backfilling import distrust
+from replicator.ledger import Outcome, backfilling
 from replicator.models import Replica
 from tests.ledger.rows import row, set_row, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def distrust(ids: list[int], *, version: UUID | None = None) -> int:
+    with transaction.atomic():
+        return backfilling.distrust(ids, version=version)
 
 
 def confirm(*names: str) -> None:
