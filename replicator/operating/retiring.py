@@ -68,10 +68,14 @@ def only_here_among(target: str, ids: Sequence[int]) -> set[int]:
 
 
 def without_source_among(target: str, ids: Sequence[int]) -> set[int]:
-    """Of these replicas at *target*, those of files that could not be sent there again: nothing else has them. As
-    ``only_here_among``, but a file that should be on a disk is believed to be there."""
+    """Of these replicas at *target*, those of files that could not be sent there again: nothing else has them, or no
+    hash of them is known, by which a copy could prove itself. A file that should be on a disk is taken to be there.
+    """
+    if not ids:
+        return set()
     replicas = retiring.only_copies(target, usable_beside(target)).filter(_homeless(), pk__in=ids)
-    return {replica.pk for replica in _without_local(replicas)}
+    unhashed = retiring.replicas_at(target).current().filter(pk__in=ids, file__sha256="")
+    return {replica.pk for replica in _without_local(replicas)}.union(unhashed.values_list("pk", flat=True))
 
 
 def _homeless() -> Q:

@@ -318,14 +318,14 @@ def test_it_goes_no_faster_than_it_is_told(site: Site) -> None:
 
 
 def test_a_file_without_a_hash_is_compared_by_size_and_counted(site: Site) -> None:
-    """Of what was adopted from a target, no hash is known."""
+    """Of what was adopted from a target, no hash is known: so nobody could send it again."""
     site.save(*names(3))
     MediaFile.objects.filter(name="f/00001.bin").update(sha256="")
     at("media1").files["media/f/00001.bin"] = b"not as it was!!"
     run = site.audit(level="content")
     assert (found(run), run.counts["unhashed"]) == ([], 1)
     at("media1").files["media/f/00001.bin"] = b"cut"
-    assert found(site.audit(level="content")) == [("f/00001.bin", "wrong", "sent")]
+    assert found(site.audit(level="content")) == [("f/00001.bin", "wrong", "failed")]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from django.utils import timezone
 
 from replicator import operating
 from replicator.ledger import Write, record_held
-from replicator.models import MediaFile, Replica, TargetRun
+from replicator.models import AuditFinding, MediaFile, Replica, TargetRun
+from replicator.operating import audit
 from replicator.operating.progress import joining_of
 from replicator.operating.steering import NotStarted, do, plan
-from tests.operating.audits import MEMORY, Site, at
+from tests.operating.audits import MEMORY, Site, at, found
 from tests.operating.lives import (
     add_empty,
     add_target,
@@ -61,6 +62,33 @@ def test_a_resync_leaves_what_only_the_target_has(site: Site) -> None:
     site.deliver()
     assert run.state == "done"
     assert statuses("media1") == {"a.txt": "synced", "b.txt": "synced", "adopted.txt": "synced"}
+    with pytest.raises(NotStarted, match="adopted"):
+        do("retire", "media1", options={"delete": True}, confirm="3")
+
+
+def test_a_resync_leaves_what_nobody_can_send_though_two_targets_have_it(site: Site) -> None:
+    """Without a hash no copy could prove itself."""
+    for target in ("media1", "media2"):
+        record_held([Write("default", "adopted.txt", 3)], target)
+    file = MediaFile.objects.get(name="adopted.txt")
+    now = timezone.now()
+    facts = {"since": now, "due_at": now, "status": "synced", "version": file.version}
+    Replica.objects.update_or_create(file=file, target="media2", defaults=facts)
+    assert work(do("resync", "media1")).counts == {"sent again": 2, "kept": 1}
+    assert statuses("media1")["adopted.txt"] == "synced"
+
+
+def test_an_audit_does_not_forget_the_only_copy_for_its_size(site: Site) -> None:
+    """It was changed there, by somebody else: nobody can send it again, so the ledger goes on to know of it."""
+    record_held([Write("default", "adopted.txt", 3)], "media1")
+    at("media1").files["media/adopted.txt"] = b"five."
+    run = site.audit("media1")
+    assert found(run) == [("adopted.txt", "wrong", "failed")]
+    assert "Save it anew" in AuditFinding.objects.get(run=run).text
+    replica = Replica.objects.get(file__name="adopted.txt")
+    (verified,) = audit.verify([replica.pk], repair=True)
+    assert (verified.what, verified.sent) == ("wrong", False)
+    assert "Save it anew" in verified.text
     with pytest.raises(NotStarted, match="adopted"):
         do("retire", "media1", options={"delete": True}, confirm="3")
 

@@ -17,11 +17,15 @@ from replicator.operating.audit.judging import check_share, is_sound
 from replicator.operating.audit.looking import Asked, Looker, Looks, Pace
 from replicator.operating.audit.options import CONTENT, SIZE, Options
 from replicator.operating.audit.places import prefix_of
+from replicator.operating.retiring import without_source_among
 from replicator.operating.work import Held, Stopped
 from replicator.storage.replicated import ReplicatedStorage
 from replicator.targets import get_target
 
 Cure = AuditFinding.Cure
+
+#: What is said of a file that is missing or wrong at the only target that is known to have it.
+NO_SOURCE = "not sent again: nobody else has it, or no hash of it is known. Save it anew, or delete it"
 
 #: Rows read at once, and how many files are asked for, or bytes, until that is noted.
 _ROWS, _FILES, _BYTES = 2_000, 200, 512 * 1024 * 1024
@@ -163,12 +167,15 @@ class Checking:
         run = self._run
         with self._held.noting(position=position, done=checked) as counts:
             bad = [file for file, look in found if look.is_bad]
-            sent = self._same(bad, lock=True) if repair and bad else set()
+            same = self._same(bad, lock=True) if repair and bad else set()
+            # To forget that the target has something would be to give it up.
+            kept = same & without_source_among(run.target, sorted(same))
+            sent = same - kept
             if sent:
                 backfilling.distrust(sorted(sent))
             if repair:
                 # One that is being written just now is sent anyway.
-                found = [(file, look) for file, look in found if not look.is_bad or file.replica in sent]
+                found = [(file, look) for file, look in found if not look.is_bad or file.replica in same]
             for _, look in found:
                 counts[look.what] += 1
             counts["checked"] += checked
@@ -180,8 +187,8 @@ class Checking:
                     file.storage,
                     file.name,
                     look.what,
-                    look.text,
-                    Cure.SENT if file.replica in sent else Cure.NONE,
+                    "; ".join(filter(None, [look.text, NO_SOURCE if file.replica in kept else ""])),
+                    Cure.SENT if file.replica in sent else Cure.FAILED if file.replica in kept else Cure.NONE,
                 )
                 for file, look in found
             ]

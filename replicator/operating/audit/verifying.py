@@ -16,8 +16,10 @@ from replicator import wake
 from replicator.errors import DeliveryError
 from replicator.ledger import backfilling, database, life
 from replicator.models import Replica
+from replicator.operating.audit.checking import NO_SOURCE
 from replicator.operating.audit.looking import Asked, Looker, Pace
 from replicator.operating.audit.options import SIZE, Options
+from replicator.operating.retiring import without_source_among
 from replicator.targets import get_target
 from replicator.targets.base import url_path
 
@@ -56,8 +58,15 @@ def verify(ids: Iterable[int], level: str = SIZE, *, repair: bool = False) -> li
     if repair:
         bad = [each.replica for each in found.values() if each.what in ("missing", "wrong")]
         versions = {row.pk: row.version for row in rows}
-        sent = _send_again({pk: versions[pk] for pk in bad}) if bad else set()
+        kept = {pk for target, some in by_target.items() for pk in without_source_among(target, [r.pk for r in some])}
+        sent = _send_again({pk: versions[pk] for pk in bad if pk not in kept})
         found.update({pk: replace(found[pk], sent=True) for pk in sent})
+        found.update(
+            {
+                pk: replace(found[pk], text="; ".join(filter(None, [found[pk].text, NO_SOURCE])))
+                for pk in kept.intersection(bad)
+            }
+        )
         wake.announce({found[pk].target for pk in sent})
     return [found[pk] for pk in wanted if pk in found]
 
