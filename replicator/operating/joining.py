@@ -16,7 +16,7 @@ from replicator.ledger.database import alias
 from replicator.models import Replica, TargetRun, TargetState
 from replicator.operating import runs
 from replicator.operating.places import storages_at
-from replicator.operating.progress import last_joining_run
+from replicator.operating.progress import is_resync_unfinished, last_joining_run
 from replicator.operating.wishes import RETURNS
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,8 @@ def _has_joined(state: TargetState) -> bool:
         return not _lacks(target, record=False)
     if run.state in TargetRun.OPEN:
         return False
-    resync = last_joining_run(target, state.phase_since, Kind.RESYNC)
-    if resync is not None and resync.state != State.DONE:
-        return False  # a part of what was lost is still believed to be there: no backfill finds that
+    if is_resync_unfinished(target, state.phase_since):
+        return False
     if run.options.get(RETURNS) and timezone.now() < state.phase_since + _BELIEVED:
         return False
     if run.state != State.DONE:

@@ -17,6 +17,7 @@ from replicator.models import MediaFile, Replica, TargetRun
 from replicator.operating.places import storages_at
 
 Kind = TargetRun.Kind
+_ENDED = (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
 
 #: Seconds before which a rate says nothing.
 _SOON = 1.0
@@ -145,12 +146,14 @@ def words_of(run: TargetRun) -> list[str]:
     return found
 
 
-def last_joining_run(target: str, since: datetime, *kinds: str) -> TargetRun | None:
+def last_joining_run(target: str, since: datetime | None, *kinds: str) -> TargetRun | None:
     """The newest backfill or resync at *target* that was begun after it *since* joins, or the newest of these
     *kinds*; no dry run."""
     runs = TargetRun.objects.using(alias()).filter(
-        target=target, kind__in=kinds or (Kind.BACKFILL, Kind.RESYNC), dry_run=False, started_at__gte=since
+        target=target, kind__in=kinds or (Kind.BACKFILL, Kind.RESYNC), dry_run=False
     )
+    if since is not None:
+        runs = runs.filter(started_at__gte=since)
     return runs.defer("seen").order_by("-pk").first()
 
 
@@ -173,13 +176,18 @@ def joining_of(target: str, since: datetime | None = None) -> Joining:
 
 def _unfinished(run: TargetRun, since: datetime | None) -> str:
     """The kind of what was ended before it was done, and must be done again; empty if nothing was, or goes on."""
-    ended = (TargetRun.State.STOPPED, TargetRun.State.CANCELLED)
     if run.state in TargetRun.OPEN or since is None:
         return ""
-    resync = last_joining_run(run.target, since, Kind.RESYNC)
-    if resync is not None and resync.state in ended:
-        return resync.kind
-    return run.kind if run.state in ended else ""
+    if is_resync_unfinished(run.target, since):
+        return Kind.RESYNC
+    return run.kind if run.state in _ENDED else ""
+
+
+def is_resync_unfinished(target: str, since: datetime | None = None) -> bool:
+    """Whether the last resync at *target* was ended before it was done: a part of what was lost is still believed to
+    be there, and no backfill finds that. *since*: of those that were begun after it."""
+    run = last_joining_run(target, since, Kind.RESYNC)
+    return run is not None and run.state in _ENDED
 
 
 def _joining(total: int, left: int, rate: float, command: str) -> Joining:

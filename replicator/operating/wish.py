@@ -69,6 +69,11 @@ class Wish(ABC):
         transaction.on_commit(partial(wake.wake, [self.target]), using=alias())
         return hastened
 
+    def effect_on_open(self) -> list[str]:
+        """What ``cancel_open`` will do."""
+        run = runs.open_run(self.target)
+        return [f"{named(run)} is cancelled."] if run is not None else []
+
     def cancel_open(self) -> str:
         """What was cancelled, in a sentence; empty if nothing was under way."""
         run = runs.open_run(self.target)

@@ -12,6 +12,7 @@ from replicator.ledger.database import alias
 from replicator.models import TargetRun, TargetState
 from replicator.operating import audit, runs
 from replicator.operating.missing import Recording
+from replicator.operating.progress import is_resync_unfinished
 from replicator.operating.retiring import brake, check_may_delete, check_nothing_is_lost, quiet_from
 from replicator.operating.runs import NotStarted
 from replicator.operating.wish import COMMAND, Wish, check_no_other, named, of
@@ -74,6 +75,7 @@ class Drain(Wish):
         return [
             f"New files are not recorded for {self.target} any more. Overwrites and deletes of what it has are sent.",
             "It is still read, but no local file is removed for its sake.",
+            *self.effect_on_open(),
         ]
 
     def do(self) -> tuple[str, TargetRun | None]:
@@ -132,7 +134,8 @@ class Activate(Wish):
             self.enter(Phase.ACTIVE)
             self.send()
             return f"{self.target} is active; {of(self.pending(), 'write')} to send.", None
-        kind = Kind.RESYNC if self.state.phase == Phase.RETIRED else Kind.BACKFILL
+        was_lost = self.state.phase == Phase.RETIRED or is_resync_unfinished(self.target)
+        kind = Kind.RESYNC if was_lost else Kind.BACKFILL
         with transaction.atomic(using=alias()):
             self.enter(Phase.JOINING)
             run = self.start(kind, **{RETURNS: True})
@@ -198,9 +201,7 @@ class Retire(Wish):
     def effect(self) -> list[str]:
         count = of(retiring.replicas_at(self.target).count(), "file")
         found = [f"{self.target} gets nothing any more, and nothing is read from it."]
-        run = runs.open_run(self.target)
-        if run is not None and run.kind != Kind.RETIRE:
-            found.append(f"{named(run)} is cancelled.")
+        found += self.effect_on_open()
         if self.delete:
             found.append(f"{count} are DELETED there, and what the ledger knows of them there is removed.")
         else:

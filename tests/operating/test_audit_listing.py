@@ -302,7 +302,7 @@ def test_it_is_refused_where_files_may_not_have_been_recorded(site: Site, settin
         **settings.STORAGES,
         "default": {"BACKEND": "replicator.storage.MogileFSStorage", "OPTIONS": {"targets": ["media1"]}},
     }
-    with pytest.raises(NotStarted, match="adopt default --from media1"):
+    with pytest.raises(NotStarted, match="adopt --storage default --from media1"):
         audit.begin("media1", {"delete_unknown": True})
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": BACKEND}}
     settings.REPLICATOR = {**settings.REPLICATOR, "SHARED_MEDIA": False, "NODE": "web1"}

@@ -148,6 +148,18 @@ def test_no_backfill_makes_up_for_a_resync_that_was_cancelled(site: Site) -> Non
     assert set(at("media1").files) == {"media/a.txt", "media/b.txt"}
 
 
+def test_who_drains_in_the_middle_of_a_resync_gets_the_rest_of_it_on_the_way_back(site: Site) -> None:
+    """A backfill would leave what is still believed to be there."""
+    run = do("resync", "media1").run
+    assert f"Resync {run.pk} of media1 is cancelled." in plan("drain", "media1").effect if run else False
+    do("drain", "media1")
+    at("media1").files.clear()
+    work(do("activate", "media1"))
+    make_due("media1")
+    site.deliver()
+    assert set(at("media1").files) == {"media/a.txt", "media/b.txt"}
+
+
 @pytest.mark.parametrize("number", ["²", "-2", "2.0", "1e1", "٣"])
 def test_what_is_no_number_confirms_nothing(site: Site, number: str) -> None:
     with pytest.raises(NotStarted, match="not their number"):

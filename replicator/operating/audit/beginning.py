@@ -131,7 +131,7 @@ def _check_removing(target: str, phase: str, storages: list[ReplicatedStorage]) 
         if isinstance(storage, ElderFiles) and storage._may_have_elder:
             raise NotStarted(
                 f"The storage {storage.alias!r} also reads files that the ledger has never heard of: they are not "
-                f"removed. Have them recorded: manage.py replicator adopt {storage.alias} --from {target}"
+                f"removed. Have them recorded: manage.py replicator adopt --storage {storage.alias} --from {target}"
             )
     try:
         can_list = get_target(target).can_list()

@@ -31,6 +31,11 @@ def is_sound(shown: int, total: int) -> bool:
     return shown >= total * _SOUND
 
 
+def local_options(run: TargetRun) -> str:
+    """The command's options for the disk of this *run*: it may be given on another node."""
+    return f"--local --node {run.node}" if run.node else "--local"
+
+
 def check_share(run: TargetRun, options: Options, bad: int, looked_at: int) -> None:
     """Raises ``Stopped`` if more is missing or wrong than is repaired without a person's word.
 
@@ -40,7 +45,7 @@ def check_share(run: TargetRun, options: Options, bad: int, looked_at: int) -> N
     if bad <= most:
         return
     place = run.target or "the local disk"
-    command = f"manage.py replicator audit {run.target or '--local'} --most {max(bad * 2, 100)}"
+    command = f"manage.py replicator audit {run.target or local_options(run)} --most {max(bad * 2, 100)}"
     cure = "is its file system mounted, and is it the right one?"
     if run.target:
         cure += f" If it lost its files: manage.py replicator resync {run.target}."

@@ -17,7 +17,7 @@ from replicator.local import JOURNAL, traces
 from replicator.models import AuditFinding, MediaFile, Replica, TargetRun
 from replicator.operating.audit import findings
 from replicator.operating.audit.checking import is_in_sample
-from replicator.operating.audit.judging import check_share
+from replicator.operating.audit.judging import check_share, local_options
 from replicator.operating.audit.looking import Look, Pace, What, wrong_size
 from replicator.operating.audit.options import CONTENT, Options
 from replicator.operating.restoring import NotRestored, restore
@@ -113,7 +113,8 @@ class LocalAudit:
                 raise Stopped(
                     f"{root}, where {count:,} files of the storage {storage.alias!r} should be, is {what}: is it "
                     "mounted? Nothing was restored. If the files are really gone, make the folder, and have them "
-                    f"read back from the targets: manage.py replicator audit --local --most {count}"
+                    f"read back from the targets: manage.py replicator audit {local_options(self._run)} "
+                    f"--most {count}"
                 )
 
     def _look(self, file: MediaFile) -> Look:
