@@ -119,7 +119,7 @@ class Activate(Wish):
 
     def effect(self) -> list[str]:
         if self.lacks_nothing:
-            return [f"{of(self.pending(), 'write')} that wait for {self.target} are sent now."]
+            return [f"{of(self.pending(), 'write')} that wait for {self.target} are sent now.", *self.if_paused()]
         lacking = of(Recording(self.target).lacking, "file")
         found = [f"{lacking} that {self.target} lacks are recorded for it, and sent at once; then it is active."]
         if self.state.phase == Phase.RETIRED:
@@ -127,20 +127,27 @@ class Activate(Wish):
                 "Whatever it held before is sent again. What was deleted while it was retired may still be there: "
                 f"{COMMAND} audit {self.target} finds it."
             )
-        return found
+        return found + self.if_paused()
+
+    def if_paused(self) -> list[str]:
+        if not self.state.paused:
+            return []
+        return [f"But it is paused, and nothing is sent until it is resumed: {COMMAND} resume {self.target}"]
 
     def do(self) -> tuple[str, TargetRun | None]:
         if self.lacks_nothing:
             self.enter(Phase.ACTIVE)
             self.send()
-            return f"{self.target} is active; {of(self.pending(), 'write')} to send.", None
+            said = f"{self.target} is active; {of(self.pending(), 'write')} to send."
+            return " ".join([said, *self.if_paused()]), None
         was_lost = self.state.phase == Phase.RETIRED or is_resync_unfinished(self.target)
         kind = Kind.RESYNC if was_lost else Kind.BACKFILL
         with transaction.atomic(using=alias()):
             self.enter(Phase.JOINING)
             run = self.start(kind, **{RETURNS: True})
         self.send()
-        return f"{self.target} joins, and is active by itself when it has what it should hold.", run
+        said = f"{self.target} joins, and is active by itself when it has what it should hold."
+        return " ".join([said, *self.if_paused()]), run
 
 
 class Backfill(Wish):

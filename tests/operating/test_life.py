@@ -201,3 +201,12 @@ def test_a_joining_target_can_be_drained_and_its_backfill_ends(site: Site) -> No
     assert "cancelled" in do("drain", "media4").text
     assert work(run).state == "cancelled"
     assert statuses("media4") == {}
+
+
+@pytest.mark.parametrize("verb", ["drain", "read-only"])
+def test_who_activates_a_paused_target_is_told_that_nothing_is_sent(site: Site, verb: str) -> None:
+    """Else it would join for ever, and nobody knew why."""
+    do(verb, "media1")
+    do("pause", "media1")
+    assert plan("activate", "media1").effect[-1].endswith("manage.py replicator resume media1")
+    assert do("activate", "media1").text.endswith("manage.py replicator resume media1")
