@@ -325,7 +325,7 @@ def test_status_shows_mogilefs_as_one_more_target(mogilefs: MogileFS, manage: Ma
     """Up, with its backlog, its failures and why it is down; and probed like any other."""
     storage = saved("a.txt")
     line = manage("status").out.splitlines()[2].split()
-    assert line[:5] == ["mogilefs", "up", "0", "0", "-"]
+    assert line[:6] == ["mogilefs", "up", "joining", "0", "0", "-"]
     assert line[-1] == "ago"
     storage.mogile_class = "nope"
     storage.save("b.txt", ContentFile(b"x"))
@@ -335,7 +335,7 @@ def test_status_shows_mogilefs_as_one_more_target(mogilefs: MogileFS, manage: Ma
     assert done.error.startswith("1 replica failed.")
     facts = json.loads(manage("status", "--json").out)
     assert [(t["target"], t["failed"]) for t in facts["targets"]] == [("media1", 0), ("mogilefs", 1)]
-    assert manage("probe", "mogilefs").out == "mogilefs: answers\n"
+    assert "mogilefs: answers\n" in manage("probe").out
     mogilefs.kill()
     assert "mogilefs: no answer: " in manage("probe").out
     health.mark_down("mogilefs", "no tracker answers")

@@ -209,7 +209,7 @@ def test_it_always_converges() -> None:
     run_state_machine_as_test(
         Convergence,
         settings=settings(
-            max_examples=int(examples or 200),
+            max_examples=int(examples or 80),
             stateful_step_count=40,
             derandomize=examples is None,
             database=None,

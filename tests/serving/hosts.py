@@ -30,7 +30,7 @@ class _Nginx(Server):
             (self.folder / name).mkdir(exist_ok=True)
         user = "user root;" if RUNNING_AS_ROOT else ""
         module = f"load_module {DAV_EXT};" if DAV_EXT.exists() else ""
-        values = {"@SERVERS@": self.servers(), "@ROOT@": str(self.folder), "@USER@": user, "@DAV_EXT@": module}
+        values = {"@SERVERS@": self.servers(), "@ROOT@": str(self.folder), "@USER@": f"{module}\n{user}"}
         (self.folder / "server.conf").write_text(filled((CONF / "hosts-nginx.conf").read_text(), values))
 
     def command(self) -> list[str]:

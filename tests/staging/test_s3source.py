@@ -365,12 +365,12 @@ def test_an_s3_that_says_nothing_is_given_up(make_source: MakeSource, source_pro
         begun = time.monotonic()
         with pytest.raises(Unavailable, match="did not answer in time"):
             call()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 6
     source = make_source(source_proxy.url, times=s3source.TIMES)
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         source.check()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 6
 
 
 def cut_after(count: int, *, stall: bool = False, mangle: bool = False) -> Callable[[socket.socket], None]:
