@@ -110,7 +110,7 @@ def enter(target: str, phase: str, *, note: str = "", only_from: Collection[str]
             rows = rows.filter(phase__in=only_from)
         news = bool(rows.update(phase=phase, phase_since=timezone.now(), note=note))
     if news:
-        log.warning("target entered a phase", extra={"target": target, "phase": str(phase), "note": note})
+        log.info("target entered a phase", extra={"target": target, "phase": str(phase), "note": note})
     forget()
     return news
 
@@ -120,7 +120,7 @@ def pause(target: str, *, note: str = "") -> bool:
     meet(target)
     news = bool(states().filter(pk=target, paused=False).update(paused=True, note=note))
     if news:
-        log.warning("target paused", extra={"target": target, "note": note})
+        log.info("target paused", extra={"target": target, "note": note})
     forget()
     return news
 
@@ -129,7 +129,7 @@ def resume(target: str, *, note: str = "") -> bool:
     """Go on with *target*. Whether it was paused. Who calls this wakes the workers."""
     news = bool(states().filter(pk=target, paused=True).update(paused=False, note=note))
     if news:
-        log.warning("target resumed", extra={"target": target, "note": note})
+        log.info("target resumed", extra={"target": target, "note": note})
     forget()
     return news
 
