@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -219,6 +219,28 @@ class TargetFilter(Choices):
 
     def known(self) -> Iterable[str]:
         return config().targets
+
+
+class RunFilter(admin.SimpleListFilter):
+    """Of the newest runs; any other can be asked for by a link."""
+
+    parameter_name = "run"
+    named: ClassVar[int] = 20
+
+    def newest(self) -> QuerySet[Any]:
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        runs = {str(run.pk): str(run) for run in self.newest()[: self.named]}
+        if (value := str(self.used_parameters.get("run", ""))) and value not in runs:
+            runs[value] = value
+        return list(runs.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if not value:
+            return queryset
+        return queryset.filter(run=int(value)) if value.isascii() and value.isdigit() else queryset.none()
 
 
 class ErrorFilter(Choices):

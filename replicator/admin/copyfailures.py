@@ -17,30 +17,17 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from replicator import staging
-from replicator.admin.base import badge, moment
+from replicator.admin.base import RunFilter, badge, moment
 from replicator.admin.copyruns import CopyAdmin
 from replicator.models import CopyFailure, CopyPart, CopyRun
 from replicator.staging.filefields import file_fields
 
-#: Runs that the filter names; any other can be asked for by a link.
-_RUNS = 20
 
-
-class RunFilter(admin.SimpleListFilter):
+class CopyFilter(RunFilter):
     title = _("copy")
-    parameter_name = "run"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        runs = {str(run.pk): str(run) for run in CopyRun.objects.order_by("-pk")[:_RUNS]}
-        if (value := str(self.used_parameters.get("run", ""))) and value not in runs:
-            runs[value] = value
-        return list(runs.items())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if not value:
-            return queryset
-        return queryset.filter(run=int(value)) if value.isascii() and value.isdigit() else queryset.none()
+    def newest(self) -> QuerySet[CopyRun]:
+        return CopyRun.objects.order_by("-pk")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -75,7 +62,7 @@ class ModelFilter(admin.SimpleListFilter):
 class CopyFailureAdmin(CopyAdmin):
     list_display = ["name", "state_badge", "error", "attempts", "due", "of_run"]
     list_select_related = ["run", "part"]
-    list_filter = [RunFilter, StateFilter, ModelFilter]
+    list_filter = [CopyFilter, StateFilter, ModelFilter]
     search_fields = ["name"]
     search_help_text = _("part of a file's name")
     actions = ["requeue_failures"]

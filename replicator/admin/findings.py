@@ -12,29 +12,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from replicator.admin.base import ReadOnlyAdmin, badge, moment
+from replicator.admin.base import ReadOnlyAdmin, RunFilter, badge, moment
 from replicator.models import AuditFinding, MediaFile, TargetRun
 
-#: Runs that the filter names; any other can be asked for by a link.
-_RUNS = 20
 
-
-class AuditFilter(admin.SimpleListFilter):
+class AuditFilter(RunFilter):
     title = _("audit")
-    parameter_name = "run"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        newest = TargetRun.objects.filter(kind=TargetRun.Kind.AUDIT).defer("seen").order_by("-pk")
-        runs = {str(run.pk): str(run) for run in newest[:_RUNS]}
-        if (value := str(self.used_parameters.get("run", ""))) and value not in runs:
-            runs[value] = value
-        return list(runs.items())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if not value:
-            return queryset
-        return queryset.filter(run=int(value)) if value.isascii() and value.isdigit() else queryset.none()
+    def newest(self) -> QuerySet[TargetRun]:
+        return TargetRun.objects.filter(kind=TargetRun.Kind.AUDIT).defer("seen").order_by("-pk")
 
 
 class WhatFilter(admin.SimpleListFilter):

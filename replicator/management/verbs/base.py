@@ -11,7 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, OutputWrapper
 
 from replicator.conf import config, nearest
+from replicator.operating.wish import of as number_of
+from replicator.operating.wish import size_of
 from replicator.storage.replicated import ReplicatedStorage, replicated_storages
+
+__all__ = ["Verb", "age_of", "number_of", "size_of", "storages_named", "targets_named", "write_table"]
 
 
 class Verb(ABC):
@@ -50,21 +54,6 @@ def storages_named(aliases: Sequence[str]) -> list[ReplicatedStorage]:
         if alias not in known:
             raise CommandError(f"STORAGES has no ReplicatedStorage {alias!r}. {nearest(alias, list(known))}")
     return [known[alias] for alias in dict.fromkeys(aliases)] or list(known.values())
-
-
-def number_of(count: int, noun: str) -> str:
-    """``1 file``, ``12,000 files``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size_of(count: float) -> str:
-    """``1.5 MiB``."""
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"
 
 
 def age_of(seconds: float) -> str:
