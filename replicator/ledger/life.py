@@ -93,9 +93,11 @@ def why_closed(target: str) -> str:
     state = states().closed().filter(pk=target).first()
     if state is None:
         return ""
-    if state.phase == Phase.RETIRED or not (state.paused or state.phase == Phase.READ_ONLY):
-        return Phase.RETIRED.value if state.phase == Phase.RETIRED else state.state
-    return "paused" if state.paused else Phase.READ_ONLY.value
+    if state.phase == Phase.RETIRED:
+        return Phase.RETIRED.value
+    if state.paused:
+        return "paused"
+    return Phase.READ_ONLY.value if state.phase == Phase.READ_ONLY else state.state
 
 
 def enter(target: str, phase: str, *, note: str = "", only_from: Collection[str] = ()) -> bool:
