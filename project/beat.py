@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import django
 from django.utils import timezone
 
-#: Beat notes what it has sent every three minutes, and when it starts.
+#: Beat notes what it has sent at once; it sends something every few seconds.
 LONGEST = timedelta(minutes=5)
 
 
