@@ -302,7 +302,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     hosts = {"media1": request.getfixturevalue("nginx"), "media2": request.getfixturevalue("embedded")}
     url = new_database(request.getfixturevalue("postgres")) if request.param == "postgresql" else ""
     redis = request.getfixturevalue("redis")
-    # Another site's flag would say that a wake-up is waiting; and nobody sweeps here.
+    # Another site's flag would say that a wake-up is waiting.
     redis.flush()
     with Site(tmp_path, hosts, broker=redis.url, database=url, replicator={"METRICS_TOKEN": TOKEN}) as running:
         yield running
@@ -313,10 +313,11 @@ def test_any_process_answers_for_all_of_them(running: Site) -> None:
     names = [f"{number}.txt" for number in range(40)]
     for _ in range(2):
         running.worker(2)
+    running.beat()
     for name in names:
         running.operator.call("save", name=name, data="12345")
     running.operator.call("delete", name=names.pop())
-    running.wait_for_agreement(names)
+    running.wait_for_agreement(names, 60)
     shells = [running.shell() for _ in range(2)]
 
     def scrape(number: int) -> list[Sample]:

@@ -413,7 +413,7 @@ def test_a_file_that_stalls_is_given_up(make_source: MakeSource) -> None:
     with RawServer(cut_after(600_000, stall=True)) as server, make_source(server.url).open("a.txt") as stream:
         with pytest.raises(Unavailable, match="did not answer in time"):
             drain(stream.read, 65536)
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 6
 
 
 def test_a_file_that_drips_is_given_up(make_source: MakeSource) -> None:
