@@ -45,6 +45,8 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
             return summary
         if alias in life.closed():
             life.forget()  # what this process believes is older
+        # Whoever finds every slot taken has used up the message: a flag that stayed would hold back the next one.
+        wake.clear_flag(alias)
         slot = uuid4()
         if not _take_slot(target, slot):
             summary.skipped = "busy"

@@ -119,3 +119,14 @@ def test_other_bytes_at_the_target_do_not_stand_in_for_the_local_file(target: Me
         Replica.objects.update(due_at=timezone.now())
         delivery.deliver("media1")
         assert Replica.objects.values_list("status", "error_kind").get() == ("pending", "local-missing")
+
+
+def test_a_message_that_finds_others_busy_leaves_no_flag(
+    target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save right after it is announced again, and does not wait for the sweep."""
+    calls: list[str] = []
+    monkeypatch.setattr("replicator.wake.clear_flag", lambda alias: calls.append(f"clear {alias}"))
+    monkeypatch.setattr("replicator.ledger.health.take_slot", lambda *_: calls.append("take"))
+    assert delivery.deliver("media1").skipped == "busy"
+    assert calls == ["clear media1", "take"], "first: who leaves its slot later looks again"
