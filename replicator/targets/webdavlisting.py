@@ -16,8 +16,9 @@ from replicator.targets.httperrors import PASSING, failure
 from replicator.targets.multistatus import Resource, resources
 from replicator.targets.webdavserver import ABSENT, WebDAVServer
 
-#: nginx answers 500 if a file goes between its reading a folder and its looking at what is in it.
-_TRIES, _PAUSE_SECONDS = 3, 0.1
+#: nginx answers 500 if a file goes between its reading a folder and its looking at what is in it. In a folder where
+#: files come and go all the time, only a pause in that helps: it is asked again after each of these seconds.
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _ORIGIN = re.compile(r"https?://[^/]*", re.IGNORECASE)
 
 
@@ -66,16 +67,16 @@ class WebDAVListing:
         """What is in *folder* (percent-encoded, with a slash at its end): the last segment of its name, and what is
         told of it. Nothing if the folder is not there (any more)."""
         what = f"PROPFIND {folder}"
-        for left in reversed(range(_TRIES)):
+        for pause in (*_PAUSES, None):
             with self._server.list_folder(folder) as (answer, body):
                 if answer.status == 207:
                     yield from _checked(resources(body, what), folder, what)
                     return
                 if answer.status in ABSENT:
                     return
-                if answer.status != 500 or not left:
+                if answer.status != 500 or pause is None:
                     raise _failure(folder, answer)
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
 
 
 def _failure(folder: str, answer: Answer) -> TargetError:

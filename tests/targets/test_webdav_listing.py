@@ -96,7 +96,7 @@ def test_folders_that_do_not_fit_into_memory_are_all_gone_into(
 
 
 def test_files_that_come_and_go_meanwhile_do_not_end_it(media_host: MediaHost) -> None:
-    """Those that stay are all told of, however much goes on beside them."""
+    """Those that stay are all told of, however much goes on beside them; by nginx, that may be after it has ended."""
     stays = {f"stays/{number}.txt" for number in range(200)}
     for name in (*stays, "goes/x.txt"):
         media_host.write(f"media/{name}", b"x")

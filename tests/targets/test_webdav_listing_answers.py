@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from replicator.errors import Corrupt, Refused, TargetError, Unavailable
-from replicator.targets import ability, multistatus
+from replicator.targets import ability, multistatus, webdavlisting
 from replicator.targets.base import Entry
 from replicator.targets.webdav import WebDAVTarget
 from tests.processes import free_port
@@ -138,8 +138,9 @@ def test_a_folder_that_goes_meanwhile_is_empty() -> None:
         assert [entry.name for entry in listed(first, second)] == ["a"]
 
 
-def test_nginx_is_asked_again_when_a_file_went_while_it_listed() -> None:
+def test_nginx_is_asked_again_when_a_file_went_while_it_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers 500 then. Not for ever: a link that leads nowhere is a 500 each time."""
+    monkeypatch.setattr(webdavlisting, "_PAUSES", (0.01, 0.02))
     failed = answer("", "500 Internal Server Error")
     assert [entry.name for entry in listed(failed, failed, multi(told("/media/a")))] == ["a"]
     with pytest.raises(Unavailable, match="500 to PROPFIND /media/"):
