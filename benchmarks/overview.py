@@ -21,7 +21,7 @@ def page(*, quick: bool) -> Iterator[Row]:
         with Site(database=postgres.url, targets=targets) as site:
             site.call("ledger.make")
             site.call("ledger.fill_with_synced", many)
-            site.call("overview.note_a_day")
+            site.call("overview.note_two_days")
             site.call("overview.collect_static")
             for pending in (0, waiting):
                 if pending:

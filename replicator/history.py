@@ -12,7 +12,7 @@ from django.db.models.functions import ExtractMinute, Floor, TruncHour
 from django.utils import timezone
 
 from replicator.ledger import database
-from replicator.ledger.counters import BYTES, DELETED, FAILED, PUT
+from replicator.ledger.counters import BYTES, DELETED, FAILED, PUT, WITHIN
 from replicator.models import TargetSample
 
 #: Minutes that a chart may span → minutes that one of its points stands for: a young site sees its history, too.
@@ -163,6 +163,23 @@ def rates(counted: Mapping[str, Mapping[str, float]], now: datetime | None = Non
     for sample in samples.order_by("at"):
         earlier[sample.target].append(sample)
     return {target: _rates(counted.get(target, {}), found, now) for target, found in earlier.items()}
+
+
+def within(counted: Mapping[str, Mapping[str, float]], now: datetime | None = None) -> dict[str, float]:
+    """By target, the share of what was delivered in the last day (or since counting began) that came within the lag
+    objective, from its counters as they are now; nothing of a target to which nothing was. One statement."""
+    now = now or timezone.now()
+    older = TargetSample.objects.using(database.alias()).filter(at__lte=now - timedelta(days=1)).order_by()
+    # They only grow, so that the largest is the newest.
+    rows = older.values_list("target").annotate(done=Max(F("put") + F("deleted")), good=Max("within"))
+    before = {target: (done, good) for target, done, good in rows}
+    found = {}
+    for target, count in counted.items():
+        done, good = before.get(target, (0, 0))
+        done, good = count.get(PUT, 0) + count.get(DELETED, 0) - done, count.get(WITHIN, 0) - good
+        if done > 0:
+            found[target] = min(1.0, max(0.0, good / done))
+    return found
 
 
 def _rates(counted: Mapping[str, float], samples: list[TargetSample], now: datetime) -> Rates:

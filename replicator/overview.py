@@ -64,7 +64,7 @@ class TargetCard:
     total_bytes: int | None
     rates: history.Rates
     within: float | None
-    """Share of what was delivered since counting began that came within the lag objective."""
+    """Share of what was delivered in the last day that came within the lag objective."""
     storages: list[str]
     verbs: list[str]
     """What can be done with it now."""
@@ -150,11 +150,11 @@ def overview(only: str = "") -> Overview:
     statuses = status.targets([only] if only else [], _backlog())
     states = TargetState.objects.using(database.alias()).in_bulk([each.target for each in statuses])
     counted = counters.read()
-    rates = history.rates(counted, now)
+    rates, within = history.rates(counted, now), history.within(counted, now)
     runs = _open_runs()
     audits = _last_audits()
     cards = [
-        _card(each, states.get(each.target), counted.get(each.target, {}), rates.get(each.target),
+        _card(each, states.get(each.target), rates.get(each.target), within.get(each.target),
               runs.get(each.target), audits.get((each.target, "")))
         for each in statuses
     ]  # fmt: skip
@@ -178,8 +178,8 @@ def overview(only: str = "") -> Overview:
 def _card(
     of: status.TargetStatus,
     state: TargetState | None,
-    counted: dict[str, float],
     rates: history.Rates | None,
+    within: float | None,
     run: RunProgress | None,
     audit: Audit | None,
 ) -> TargetCard:
@@ -198,18 +198,13 @@ def _card(
         free_bytes=known.free_bytes,
         total_bytes=known.total_bytes,
         rates=rates or history.Rates(),
-        within=_within(counted),
+        within=within,
         storages=[storage.alias for storage in storages_at(of.target)],
         verbs=steering.possible(known),
         joining=joining_of(of.target, known.phase_since) if joins else None,
         run=run,
         audit=audit,
     )
-
-
-def _within(counted: dict[str, float]) -> float | None:
-    done = counted.get(counters.PUT, 0) + counted.get(counters.DELETED, 0)
-    return counted.get(counters.WITHIN, 0) / done if done else None
 
 
 class _Believed:

@@ -19,11 +19,11 @@ from replicator.ledger import counters, life
 from replicator.models import Replica, TargetCounter, TargetSample, TargetState
 
 _PAGE = "/admin/replicator/targetstate/"
-_SAMPLES = 24 * 60
+_SAMPLES = 48 * 60
 
 
-def note_a_day() -> None:
-    """A sample for each minute of the last day and each target, as beat leaves them; all targets are active."""
+def note_two_days() -> None:
+    """A sample for each minute of the last two days and each target, as beat leaves them; all targets are active."""
     now = timezone.now()
     rows = []
     for target in config().targets:
@@ -33,7 +33,9 @@ def note_a_day() -> None:
             put += random.randint(0, 600)
             at = now - timedelta(minutes=minute)
             rows.append(
-                TargetSample(target=target, at=at, pending=random.randint(0, 50), put=put, bytes=put * 10_000)
+                TargetSample(
+                    target=target, at=at, pending=random.randint(0, 50), put=put, bytes=put * 10_000, within=put
+                )
             )
         for key, value in {counters.PUT: put + 300, counters.BYTES: put * 10_000 + 3_000_000}.items():
             TargetCounter.objects.create(target=target, key=key, value=value)

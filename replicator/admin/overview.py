@@ -195,7 +195,10 @@ class Words:
             Number(_("Throughput"), chart.speed(rates.bytes)),
             Number(_("Failed attempts"), share_words(rates.errors), "", (rates.errors or 0) >= 0.05),
             Number(
-                _("Within %(time)s") % {"time": objective}, share_words(card.within), "", (card.within or 1) < 0.95
+                _("Within %(time)s") % {"time": objective},
+                share_words(card.within),
+                "",
+                card.within is not None and card.within < 0.95,
             ),
             Number(_("Last success"), ago(of.last_success_at)),
         ]

@@ -39,6 +39,7 @@ def take(targets: Iterable[str]) -> list[tuple[TargetSample, TargetSample | None
                 "deleted": count.get(counters.DELETED, 0),
                 "errors": count.get(counters.FAILED, 0),
                 "bytes": count.get(counters.BYTES, 0),
+                "within": count.get(counters.WITHIN, 0),
                 "state": state_of(states.get(target)),
             },
         )

@@ -236,6 +236,7 @@ class Migration(migrations.Migration):
                 ("deleted", models.BigIntegerField(default=0, verbose_name="deleted")),
                 ("errors", models.BigIntegerField(default=0, verbose_name="failed attempts")),
                 ("bytes", models.BigIntegerField(default=0, verbose_name="bytes")),
+                ("within", models.BigIntegerField(default=0, verbose_name="within the objective")),
                 ("state", models.CharField(blank=True, max_length=9, verbose_name="state")),
             ],
             options={

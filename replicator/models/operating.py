@@ -153,6 +153,7 @@ class TargetSample(models.Model):
     deleted = models.BigIntegerField(_("deleted"), default=0)
     errors = models.BigIntegerField(_("failed attempts"), default=0)
     bytes = models.BigIntegerField(_("bytes"), default=0)
+    within = models.BigIntegerField(_("within the objective"), default=0)
     state = models.CharField(_("state"), max_length=9, blank=True)
 
     class Meta:

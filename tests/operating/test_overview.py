@@ -13,6 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from replicator import history
 from replicator.ledger import counters, health, life
 from replicator.models import MediaFile, Replica, TargetCounter, TargetRun, TargetSample, TargetState
 from replicator.operating import runs
@@ -132,6 +133,21 @@ def test_rates_are_those_of_the_last_minutes(site: Site, admin_client: Client) -
     shown = card(admin_client, "media1")
     assert "Failed attempts 2.2%" in shown
     assert "Within 15 min 99%" in shown
+
+
+def test_the_share_within_the_objective_is_that_of_a_day(site: Site, admin_client: Client) -> None:
+    """A bad week long ago is over; a day on which nothing came in time is red; one without deliveries is empty."""
+    now = timezone.now()
+    for hours, put, within in ((30, 500, 100), (25, 1000, 200), (23, 1010, 205)):
+        TargetSample.objects.create(target="media1", at=now - timedelta(hours=hours), put=put, within=within)
+    for value, share in ((1190, 190 / 200), (1200, 1.0), (1000, 0.0)):
+        TargetCounter.objects.update_or_create(target="media1", key="put", defaults={"value": 1200})
+        TargetCounter.objects.update_or_create(target="media1", key="within", defaults={"value": value - 800})
+        assert history.within(counters.read()) == {"media1": pytest.approx(share)}
+    shown = admin_client.get(PAGE).content.decode()
+    assert re.search(r'<div class="replicator-alarm"><dt>Within 15\s+min</dt><dd>0%', shown)
+    TargetCounter.objects.filter(target="media1", key="put").update(value=1000)
+    assert history.within(counters.read()) == {}
 
 
 def test_charts_say_in_words_what_they_draw(site: Site, admin_client: Client) -> None:

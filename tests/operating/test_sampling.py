@@ -62,13 +62,13 @@ def test_a_sample_has_the_backlog_the_lag_and_the_counts(site: ReplicatedStorage
         record(f"{number}.txt", targets=("media1",))
     Replica.objects.filter(file__name="1.txt").update(since=timezone.now() - timedelta(seconds=100))
     fail(Replica.objects.filter(file__name="2.txt"))
-    rows = [("media1", key, value) for key, value in (("put", 7), ("deleted", 2), ("failed", 3), ("bytes", 900))]
-    counters._write([(target, key, float(value)) for target, key, value in rows], add=True)
+    counted = {"put": 7.0, "deleted": 2.0, "failed": 3.0, "bytes": 900.0, "within": 5.0}
+    counters._write([("media1", key, value) for key, value in counted.items()], add=True)
     sampling.sample()
     found = sample_of("media1")
     assert (found.pending, found.failed) == (2, 1)
     assert 100 <= found.lag < 110
-    assert (found.put, found.deleted, found.errors, found.bytes) == (7, 2, 3, 900)
+    assert (found.put, found.deleted, found.errors, found.bytes, found.within) == (7, 2, 3, 900, 5)
     nothing = sample_of("media2")
     assert (nothing.pending, nothing.failed, nothing.lag, nothing.put) == (0, 0, 0, 0)
 
