@@ -26,6 +26,9 @@ T = TypeVar("T")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 #: Seconds. Servers close idle connections after 60 (nginx) or 5 (lighttpd, Apache): a look covers the rest.
 MAX_IDLE_SECONDS = 25.0
+#: The same, for a request that changes something: a server that closes the connection just as it comes leaves a
+#: doubt, and a busy one does so with what it has not read yet. Less than the usual 5.
+MAX_IDLE_BEFORE_CHANGE = 4.0
 #: From this age on, a look at the socket before it is used is cheaper than finding out by sending.
 LOOK_AFTER_SECONDS = 1.0
 #: Idle connections kept per origin.
@@ -116,7 +119,7 @@ class Pool:
         self._idle: deque[Connection] = deque(maxlen=MAX_IDLE)
 
     def take(self, *, look: bool) -> Connection | None:
-        """An idle connection that can be used; *look*: make sure, if it is worth more than a system call."""
+        """An idle connection that can be used; *look*: make sure, for a request that changes something."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -124,7 +127,7 @@ class Pool:
                 return None
             age = monotonic() - connection.idle_since
             # The parent's connections: two processes must not talk over one.
-            usable = connection.pid == os.getpid() and age < MAX_IDLE_SECONDS
+            usable = connection.pid == os.getpid() and age < (MAX_IDLE_BEFORE_CHANGE if look else MAX_IDLE_SECONDS)
             if usable and (not (look or age > LOOK_AFTER_SECONDS) or connection.is_alive()):
                 return connection
             connection.close()

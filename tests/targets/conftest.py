@@ -14,6 +14,8 @@ from replicator.testing import BytesContent
 from tests.s3 import S3, Proxy
 
 MakeS3 = Callable[..., StorageTarget]
+#: Of a target that is to give up soon.
+SOON = {"connect_timeout": 1.0, "read_timeout": 1.0}
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,8 @@ def make_s3(s3: S3, bucket: str, settings: Any) -> MakeS3:
     def make(url: str = "", *, times: dict[str, float] | None = None, **options: Any) -> StorageTarget:
         entry = s3.entry(bucket, **{"endpoint_url": url or s3.url, **options})
         settings.STORAGES = {**settings.STORAGES, "backup": entry}
-        patience: dict[str, Any] = {"connect_timeout": 1.0, "read_timeout": 1.0, **(times or {})}
+        # For moto, on a busy machine; who is to give up says when.
+        patience: dict[str, Any] = {"connect_timeout": 20.0, "read_timeout": 20.0, **(times or {})}
         return StorageTarget("s3", storage="backup", **patience)
 
     return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
@@ -17,6 +18,8 @@ class RawServer:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.connections = 0
+        #: Of these, those whose script is through.
+        self.closed = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -32,8 +35,18 @@ class RawServer:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with suppress(OSError, EOFError), sock:
-            self.script(sock)
+        try:
+            with suppress(OSError, EOFError), sock:
+                self.script(sock)
+        finally:
+            self.closed += 1
+
+    def wait_until_closed(self, connections: int) -> None:
+        """Until the server has closed so many."""
+        end = time.monotonic() + 60
+        while self.closed < connections:
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def __enter__(self) -> Self:
         self._thread.start()

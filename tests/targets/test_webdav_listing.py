@@ -24,7 +24,7 @@ DIGEST = ("auth_digest", "authn_core", "authn_file", "authz_user")
 
 
 def target(url: str, **options: Any) -> WebDAVTarget:
-    return WebDAVTarget("media1", **{"url": url, "connect_timeout": 1.0, "read_timeout": 5.0, **options})
+    return WebDAVTarget("media1", **{"url": url, "connect_timeout": 10.0, "read_timeout": 20.0, **options})
 
 
 def names(at: WebDAVTarget, prefix: str = "/media/") -> list[str]:
@@ -100,7 +100,7 @@ def test_files_that_come_and_go_meanwhile_do_not_end_it(media_host: MediaHost) -
     stays = {f"stays/{number}.txt" for number in range(200)}
     for name in (*stays, "goes/x.txt"):
         media_host.write(f"media/{name}", b"x")
-    at, until = target(media_host.url, read_timeout=5.0), time.monotonic() + 1.5
+    at, until = target(media_host.url, read_timeout=20.0), time.monotonic() + 1.5
 
     def disturb(number: int) -> None:
         file = TargetFile("s", f"stays/{number}.tmp", prefix="/media/")

@@ -25,7 +25,7 @@ ITSELF = "/media/"
 
 
 def target(url: str, **options: Any) -> WebDAVTarget:
-    return WebDAVTarget("media1", **{"url": url, "connect_timeout": 1.0, "read_timeout": 0.5, **options})
+    return WebDAVTarget("media1", **{"url": url, "connect_timeout": 10.0, "read_timeout": 10.0, **options})
 
 
 def names(at: WebDAVTarget, prefix: str = "/media/") -> list[str]:
@@ -224,9 +224,9 @@ def test_anything_but_a_whole_answer_is_an_error(text: str, error: type[TargetEr
 
 
 @contextmanager
-def serving(script: Callable[[socket.socket], None]) -> Iterator[WebDAVTarget]:
+def serving(script: Callable[[socket.socket], None], **options: Any) -> Iterator[WebDAVTarget]:
     with RawServer(script) as server:
-        yield target(server.url)
+        yield target(server.url, **options)
 
 
 def test_an_answer_that_breaks_off_is_an_error() -> None:
@@ -257,10 +257,10 @@ def test_a_server_that_hangs_is_not_waited_for() -> None:
             sock.recv(1)
 
         begun = time.monotonic()
-        with serving(script) as at:
+        with serving(script, read_timeout=0.5) as at:
             with pytest.raises(Unavailable):
                 list(at.entries("/media/"))
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < 8
             if not text:
                 with pytest.raises(Unavailable):
                     at.can_list()
@@ -393,7 +393,7 @@ def test_a_prober_does_not_wait_long() -> None:
     begun = time.monotonic()
     with RawServer(script) as server, pytest.raises(Unavailable):
         target(server.url, read_timeout=60.0).can_list()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def test_pieces_of_any_size_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
