@@ -14,7 +14,7 @@ from tests.mogilefs.cluster import MogileFS
 class Client:
     """One connection to a tracker."""
 
-    def __init__(self, mogilefs: MogileFS, tracker: int = 0, patience: float = 5.0) -> None:
+    def __init__(self, mogilefs: MogileFS, tracker: int = 0, patience: float = 30.0) -> None:
         self.sock = socket.create_connection(("127.0.0.1", mogilefs.tracker_ports[tracker]), timeout=patience)
         self.stream = self.sock.makefile("rb")
 
@@ -31,7 +31,7 @@ class Client:
         self.sock.close()
 
 
-def ask(mogilefs: MogileFS, request: str, tracker: int = 0, patience: float = 5.0) -> str:
+def ask(mogilefs: MogileFS, request: str, tracker: int = 0, patience: float = 30.0) -> str:
     with Client(mogilefs, tracker, patience) as client:
         return client.ask(request)
 
@@ -43,7 +43,7 @@ def fields(answer: str) -> dict[str, str]:
 
 def put(url: str, content: bytes, **headers: str) -> int:
     where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.netloc, timeout=5)
+    connection = http.client.HTTPConnection(where.netloc, timeout=30)
     try:
         connection.request("PUT", where.path, content, headers)
         return connection.getresponse().status
@@ -51,7 +51,7 @@ def put(url: str, content: bytes, **headers: str) -> int:
         connection.close()
 
 
-def get(url: str, patience: float = 5.0) -> tuple[int, bytes]:
+def get(url: str, patience: float = 30.0) -> tuple[int, bytes]:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.netloc, timeout=patience)
     try:
@@ -70,7 +70,7 @@ def uploaded(mogilefs: MogileFS, key: str = "k", content: bytes = b"hello", kind
     return f"create_close domain=testdomain&key={key}&{place}&size={len(content)}"
 
 
-def eventually(holds: Callable[[], bool], within: float = 3.0) -> None:
+def eventually(holds: Callable[[], bool], within: float = 60.0) -> None:
     """Wait until it does."""
     deadline = time.monotonic() + within
     while not holds():

@@ -97,7 +97,7 @@ class MogileFS(Troubles, Server):
             raise RuntimeError(f"{verb}: {answer.get('error', 'no answer')}")
         return answer["result"]
 
-    def wait_until_quiet(self, within: float = 10.0) -> None:
+    def wait_until_quiet(self, within: float = 60.0) -> None:
         """Until no copy is still to be made or removed."""
         deadline = time.monotonic() + within
         while pending := self.control("pending"):

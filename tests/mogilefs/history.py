@@ -74,7 +74,7 @@ def _lonely(replay: Replay) -> None:
     close = f"create_close domain=testdomain&key=n/lonely&fid=5000275&devid=1&path={replay.url(1, 5000275)}\r\n"
     assert replay.ask(close.encode()) == b"OK \r\n"
     replay.mogilefs.resume_background()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while replay.state.devids(5000275) != [1, 2] and time.monotonic() < deadline:
         time.sleep(0.02)
     replay.mogilefs.pause_background()

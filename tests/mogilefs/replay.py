@@ -39,7 +39,7 @@ class Replay:
 
     def ask(self, request: bytes) -> bytes:
         """All that a tracker answers on a connection."""
-        with socket.create_connection(("127.0.0.1", self.mogilefs.port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", self.mogilefs.port), timeout=60) as sock:
             sock.sendall(request)
             sock.shutdown(socket.SHUT_WR)
             with sock.makefile("rb") as stream:
@@ -50,14 +50,14 @@ class Replay:
         devid = int(found[1]) if found else 1
         return (devid + 1) // 2 if devid <= 6 else 1
 
-    def http(self, request: bytes, node: int, wait: float = 5.0) -> tuple[bytes, bool]:
-        """The answer, and whether the connection was still open after it."""
+    def http(self, request: bytes, node: int, wait: float = 30.0, *, closes: bool = False) -> tuple[bytes, bool]:
+        """The answer, and whether the connection was still open after it. *closes*: then its end is waited for."""
         with socket.create_connection(("127.0.0.1", self.mogilefs.node_ports[node - 1]), timeout=wait) as sock:
             sock.sendall(request)
-            return self.read_http(sock, request)
+            return self.read_http(sock, request, wait if closes else 0.02)
 
     @staticmethod
-    def read_http(sock: socket.socket, request: bytes) -> tuple[bytes, bool]:
+    def read_http(sock: socket.socket, request: bytes, patience: float) -> tuple[bytes, bool]:
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += _more(sock)
@@ -65,7 +65,7 @@ class Replay:
         length = re.search(rb"\r\nContent-Length: (\d+)", head)
         while not request.startswith(b"HEAD") and length and len(body) < int(length[1]):
             body += _more(sock)
-        sock.settimeout(0.02)
+        sock.settimeout(patience)
         try:
             still_open = bool(sock.recv(1))
         except TimeoutError:

@@ -20,7 +20,7 @@ def _bad_md5_left_it(replay: Replay) -> bool:
 
 
 def _puts_on_one_connection(replay: Replay, count: int) -> bool:
-    with socket.create_connection(("127.0.0.1", replay.mogilefs.node_ports[1]), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", replay.mogilefs.node_ports[1]), timeout=30) as sock:
         for number in range(count):
             request = b"PUT /dev4/0/005/000/%d.fid HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" % number
             sock.sendall(request)
@@ -31,7 +31,7 @@ def _puts_on_one_connection(replay: Replay, count: int) -> bool:
 
 
 def _idle_connection(replay: Replay) -> bool:
-    with socket.create_connection(("127.0.0.1", replay.mogilefs.node_ports[0]), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", replay.mogilefs.node_ports[0]), timeout=30) as sock:
         began = time.monotonic()
         return sock.recv(1) == b"" and time.monotonic() - began > IDLE * 0.9
 
@@ -63,7 +63,7 @@ def _never_closed_goes(replay: Replay) -> bool:
     before = replay.mogilefs.path(5000043, 5).exists()
     replay.state.run("UPDATE tempfile SET createtime = createtime - 4000 WHERE dkey = ?", b"never")
     replay.mogilefs.resume_background()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while replay.mogilefs.path(5000043, 5).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     replay.mogilefs.pause_background()
@@ -71,14 +71,18 @@ def _never_closed_goes(replay: Replay) -> bool:
 
 
 def _tracker(replay: Replay) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", replay.mogilefs.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", replay.mogilefs.port), timeout=30)
 
 
 def _workers_busy(replay: Replay) -> bool:
     with contextlib.ExitStack() as stack:
         for _ in range(8):
-            stack.enter_context(_tracker(replay)).sendall(b"sleep duration=10\r\n")
+            # Long enough for all of them to be seen at it, however slow this machine is.
+            stack.enter_context(_tracker(replay)).sendall(b"sleep duration=60\r\n")
+        deadline = time.monotonic() + 60 * SECOND
         while b"processing_queries 8\r\n" not in replay.ask(b"!stats\r\n"):
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.01)
         began = time.monotonic()
         answer = replay.ask(b"noop\r\n")
@@ -99,7 +103,7 @@ def _half_close(replay: Replay, request: bytes, expected: bytes) -> bool:
 
 def _stopped_in_mid_request(replay: Replay) -> bool:
     with _tracker(replay) as sock:
-        sock.sendall(b"sleep duration=5\r\n")
+        sock.sendall(b"sleep duration=40\r\n")
         time.sleep(0.05)
         replay.mogilefs.stop_tracker()
         return sock.recv(100) == b""
@@ -124,7 +128,7 @@ def _ended(sock: socket.socket) -> bool:
 
 def _refused(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -145,7 +149,7 @@ def _restarted(replay: Replay) -> bool:
 
 def _node_back(replay: Replay) -> bool:
     replay.mogilefs.start_node(1)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if replay.ask(b"create_open domain=testdomain&key=n%2Fx\r\n").startswith(b"OK "):
             return True

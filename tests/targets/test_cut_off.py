@@ -70,7 +70,7 @@ def test_what_was_sent_into_a_dead_line_is_lost(ends: str) -> None:
 def test_a_request_into_a_dead_line_is_a_doubt() -> None:
     """Nobody can tell it from one that arrived and was not answered."""
     with Network(["host"]) as network, EmbeddedOn(network, "host") as host:
-        target = WebDAVTarget("cut", url=host.url, read_timeout=1.0)
+        target = WebDAVTarget("cut", url=host.url, read_timeout=3.0)
         target.put(TargetFile("default", "a.txt", size=5), BytesContent(b"first"))
         network.cut("host")
         with pytest.raises(Unavailable) as caught:

@@ -450,7 +450,7 @@ from replicator.targets.django_storage import StorageTarget
 print(StorageTarget("backup", storage="s3").check()[0].msg)
 """
     checkout = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", script], cwd=checkout, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=checkout, capture_output=True, text=True, timeout=180)
     assert "can't be made" in done.stdout, done.stderr
     assert "storages" in done.stdout
 

@@ -19,7 +19,7 @@ from replicator.errors import Corrupt, Refused, TargetError, Unavailable
 from replicator.targets.django_storage import StorageTarget
 from tests.processes import free_port
 from tests.s3 import KEYS, S3, Proxy, hang, refuse
-from tests.targets.conftest import MakeS3, file, put
+from tests.targets.conftest import SOON, MakeS3, file, put
 from tests.targets.rawserver import RawServer, answers, read_request
 
 #: From memory, and as it is read.
@@ -130,7 +130,7 @@ def test_an_answer_that_is_lost_leaves_doubt(make_s3: MakeS3, proxy: Proxy, s3: 
 @SIZES
 def test_an_s3_that_hangs_is_not_waited_for(make_s3: MakeS3, proxy: Proxy, size: int) -> None:
     """The target's time limits hold, whatever the storage's own are; and there is doubt."""
-    target = make_s3(proxy.url, client_config=Config(read_timeout=60, connect_timeout=60))
+    target = make_s3(proxy.url, times=SOON, client_config=Config(read_timeout=60, connect_timeout=60))
     proxy.trouble = hang
     begun = time.monotonic()
     with pytest.raises(Unavailable, match="did not answer in time") as caught:
@@ -142,16 +142,16 @@ def test_an_s3_that_hangs_is_not_waited_for(make_s3: MakeS3, proxy: Proxy, size:
     with pytest.raises(Unavailable) as caught:
         target.stat(file())
     assert not caught.value.doubt
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 30
     assert len(proxy.requests) == 3
 
 
 def test_a_body_that_nobody_takes_is_given_up(make_s3: MakeS3, proxy: Proxy) -> None:
     """What was not sent whole takes no effect: no doubt."""
     released = threading.Event()
-    proxy.trouble = lambda head, sock: released.wait(20)
+    proxy.trouble = lambda head, sock: released.wait(60)
     with pytest.raises(Unavailable) as caught:
-        put(make_s3(proxy.url), bytes(30_000_000))
+        put(make_s3(proxy.url, times=SOON), bytes(30_000_000))
     released.set()
     assert not caught.value.doubt
 
@@ -168,9 +168,9 @@ def test_a_body_that_is_taken_too_slowly_is_given_up(make_s3: MakeS3, proxy: Pro
     proxy.trouble = drip
     begun = time.monotonic()
     with pytest.raises(Unavailable, match="too little of the file in time") as caught:
-        put(make_s3(proxy.url, times={"min_rate": 20e6}), bytes(40_000_000))
+        put(make_s3(proxy.url, times={**SOON, "min_rate": 20e6}), bytes(40_000_000))
     assert not caught.value.doubt
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20
 
 
 def test_a_connection_that_ends_in_mid_body_leaves_no_doubt(
@@ -202,7 +202,7 @@ def test_s3_that_is_not_there_leaves_no_doubt(make_s3: MakeS3) -> None:
         assert not caught.value.doubt
 
 
-@pytest.mark.parametrize(("silence", "words"), [(0, "was lost"), (5, "in time")])
+@pytest.mark.parametrize(("silence", "words"), [(0, "was lost"), (60, "in time")])
 def test_reading_that_breaks_off_is_an_error(make_s3: MakeS3, silence: float, words: str) -> None:
     """Never a file that is shorter than it is; nor one that is waited for."""
 
@@ -211,7 +211,7 @@ def test_reading_that_breaks_off_is_an_error(make_s3: MakeS3, silence: float, wo
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")
         threading.Event().wait(silence)
 
-    with RawServer(script) as server, make_s3(server.url).open(file()) as reader:
+    with RawServer(script) as server, make_s3(server.url, times=SOON).open(file()) as reader:
         assert reader.read(5) == b"01234"
         with pytest.raises(Unavailable, match=words):
             reader.read(5)
@@ -353,4 +353,4 @@ def test_a_probe_is_quick(make_s3: MakeS3, proxy: Proxy) -> None:
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         target.probe()
-    assert time.monotonic() - begun < 3.5
+    assert time.monotonic() - begun < 20

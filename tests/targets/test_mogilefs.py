@@ -47,7 +47,12 @@ def make(mogilefs: MogileFS) -> Iterator[Callable[..., MogileFSTarget]]:
     made: list[MogileFSTarget] = []
 
     def make(**options: object) -> MogileFSTarget:
-        given = {"domain": mogilefs.domain, "trackers": mogilefs.trackers, "base_url": "/media/", "read_timeout": 1.0}
+        given = {
+            "domain": mogilefs.domain,
+            "trackers": mogilefs.trackers,
+            "base_url": "/media/",
+            "read_timeout": 20.0,
+        }
         target = MogileFSTarget("mogilefs", **(given | options))  # type: ignore[arg-type]
         made.append(target)
         return target
@@ -60,6 +65,12 @@ def make(mogilefs: MogileFS) -> Iterator[Callable[..., MogileFSTarget]]:
 @pytest.fixture
 def target(make: Callable[..., MogileFSTarget]) -> MogileFSTarget:
     return make()
+
+
+@pytest.fixture
+def hasty(make: Callable[..., MogileFSTarget]) -> MogileFSTarget:
+    """One that gives up what takes longer than two seconds."""
+    return make(read_timeout=2.0)
 
 
 def _file(name: str = "a.txt", data: bytes = SMALL, mogile_class: str = "") -> TargetFile:
@@ -96,29 +107,29 @@ def test_the_next_place_gets_the_whole_file(mogilefs: MogileFS, target: MogileFS
 
 
 @SIZES
-def test_a_hung_node_is_waited_for_once(mogilefs: MogileFS, target: MogileFSTarget, data: bytes) -> None:
+def test_a_hung_node_is_waited_for_once(mogilefs: MogileFS, hasty: MogileFSTarget, data: bytes) -> None:
     """Often both offers are devices of one host: the second is not tried when the first said nothing."""
     mogilefs.control("monitor", looking=False)
     mogilefs.control("node", number=1, do="hang")
     mogilefs.control("fault", kind="offer", command="create_open", value=[1, 2])
     mogilefs.control("fault", kind="offer", command="create_open", value=[2, 1, 3])
     begun = time.monotonic()
-    _put(target, data=data)
-    assert time.monotonic() - begun < 1.8
+    _put(hasty, data=data)
+    assert time.monotonic() - begun < 3.8
     mogilefs.control("node", number=1, do="start")
     assert mogilefs.files() == {"a.txt": data}
 
 
-def test_a_node_that_said_nothing_is_tried_last_by_the_next_file(mogilefs: MogileFS, target: MogileFSTarget) -> None:
+def test_a_node_that_said_nothing_is_tried_last_by_the_next_file(mogilefs: MogileFS, hasty: MogileFSTarget) -> None:
     """Promise 7: one bad node does not cost each file a time-out."""
     mogilefs.control("monitor", looking=False)
     mogilefs.control("node", number=1, do="hang")
     mogilefs.control("fault", kind="offer", command="create_open", value=[1, 3], times=11)
-    _put(target)
+    _put(hasty)
     begun = time.monotonic()
     for number in range(10):
-        _put(target, f"{number}.txt")
-    assert time.monotonic() - begun < 5, "one wait, not ten"
+        _put(hasty, f"{number}.txt")
+    assert time.monotonic() - begun < 15, "one wait, not ten"
     mogilefs.control("node", number=1, do="start")
 
 
@@ -196,11 +207,11 @@ def _changed_on_the_way(mogilefs: MogileFS, change: Callable[[bytes, bytes], byt
             body = b""
             while len(body) < length:
                 body += sock.recv(length - len(body)) or b"?"
-            with socket.create_connection(("127.0.0.1", mogilefs.node_ports[0]), timeout=5) as node:
+            with socket.create_connection(("127.0.0.1", mogilefs.node_ports[0]), timeout=30) as node:
                 node.sendall(change(head, body))
                 sock.sendall(node.recv(65536))
 
-    trackers = Trackers(mogilefs.trackers, connect_timeout=5, read_timeout=5)
+    trackers = Trackers(mogilefs.trackers, connect_timeout=30, read_timeout=30)
     with RawServer(proxy) as server:
         trackers.ask("update_host", {"host": "node1", "port": server.port})
         try:
@@ -225,35 +236,35 @@ def test_a_close_whose_answer_is_lost_is_looked_up(mogilefs: MogileFS, target: M
     "fault",
     [
         {"kind": "eof", "value": "before"},
-        {"kind": "slow", "seconds": 1.5, "times": 1},
+        {"kind": "slow", "seconds": 3.0, "times": 1},
         {"kind": "rerun", "value": False},
         {"kind": "answer", "value": "ERR failure Operation+failed"},
     ],
     ids=["connection closed", "no answer in time", "no_temp_file", "failure"],
 )
 def test_a_close_that_may_yet_take_effect_is_a_doubt(
-    mogilefs: MogileFS, target: MogileFSTarget, fault: dict[str, object]
+    mogilefs: MogileFS, hasty: MogileFSTarget, fault: dict[str, object]
 ) -> None:
     """Promise 2: the key does not hold what was stored, and could a moment later."""
-    _put(target, data=b"old")
+    _put(hasty, data=b"old")
     mogilefs.control("fault", command="create_close", **fault)
     if fault["kind"] == "slow":
         # file_info finds the fid in place only if it is asked after the close: let it see the time before.
         mogilefs.control("fault", kind="answer", command="file_info", value="OK fid=1&length=3")
     with pytest.raises(Unavailable) as caught:
-        _put(target)
+        _put(hasty)
     assert caught.value.doubt
 
 
 def test_a_doubtful_close_takes_effect_late(mogilefs: MogileFS, target: MogileFSTarget) -> None:
     """What the doubt is about: the first run of a close ends after all that the client did since."""
-    mogilefs.control("fault", kind="rerun", command="create_close", value=True, seconds=0.3)
+    mogilefs.control("fault", kind="rerun", command="create_close", value=True, seconds=2.0)
     with pytest.raises(Unavailable) as caught:
         _put(target, data=b"stale")
     assert caught.value.doubt
     _put(target, data=b"newer")
-    time.sleep(0.6)
-    assert mogilefs.files() == {"a.txt": b"stale"}
+    assert mogilefs.files() == {"a.txt": b"newer"}
+    _until(lambda: mogilefs.files() == {"a.txt": b"stale"})
 
 
 def test_a_rerun_close_that_took_effect_is_a_success(mogilefs: MogileFS, target: MogileFSTarget) -> None:
@@ -420,16 +431,16 @@ def test_a_dead_path_is_passed_over(mogilefs: MogileFS, target: MogileFSTarget) 
     assert _read(target, file) == SMALL
 
 
-def test_a_hung_node_is_passed_over_and_then_tried_last(mogilefs: MogileFS, target: MogileFSTarget) -> None:
+def test_a_hung_node_is_passed_over_and_then_tried_last(mogilefs: MogileFS, hasty: MogileFSTarget) -> None:
     """noverify=1: a tracker that looked at the node itself would take half a minute. One time-out, not one each."""
     mogilefs.control("background", paused=False)
     mogilefs.control("monitor", looking=False)
-    files = [_put(target, f"{number}.txt", mogile_class="avatar") for number in range(8)]
+    files = [_put(hasty, f"{number}.txt", mogile_class="avatar") for number in range(8)]
     _until(lambda: all(len(mogilefs.copies(f"{number}.txt")) == 2 for number in range(8)))
     mogilefs.control("node", number=1, do="hang")
     begun = time.monotonic()
-    assert [_read(target, file) for file in files] == [SMALL] * 8
-    assert time.monotonic() - begun < 5, "one wait, not eight"
+    assert [_read(hasty, file) for file in files] == [SMALL] * 8
+    assert time.monotonic() - begun < 12, "one wait, not eight"
     mogilefs.control("node", number=1, do="start")
 
 
@@ -504,6 +515,7 @@ def test_files_go_on_while_trackers_are_restarted(mogilefs: MogileFS, target: Mo
             mogilefs.control("tracker", index=index, do="stop")
             time.sleep(0.1)
             mogilefs.control("tracker", index=index, do="start")
+    _until(lambda: len(stored) > 10)
     stop.set()
     thread.join()
     files = mogilefs.files()
@@ -620,7 +632,7 @@ def test_a_wrong_option_says_what_to_write(
 
 
 def _until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.05)

@@ -52,8 +52,9 @@ def problem_of(replay: Replay, record: Record) -> str:
         return special[record.name](replay, record)
     request = replay.here(recorded.whole_request(record))
     if record.peer == "storage":
-        answer, still_open = replay.http(request, replay.node_of(request))
-        if still_open == ("closed by server" in record.note):
+        closes = "closed by server" in record.note
+        answer, still_open = replay.http(request, replay.node_of(request), closes=closes)
+        if still_open == closes:
             return "the connection ended" if not still_open else "the connection goes on"
         return difference(comparable_http(record.response), comparable_http(answer))
     answer = replay.there(replay.ask(request))
@@ -75,9 +76,9 @@ def aborted_put(replay: Replay, record: Record) -> str:
     """The response on record is that of a later HEAD."""
     head, _, _ = record.request.partition(b"\r\n\r\n")
     path = head.split(b" ")[1]
-    with socket.create_connection(("127.0.0.1", replay.mogilefs.node_ports[1]), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", replay.mogilefs.node_ports[1]), timeout=30) as sock:
         sock.sendall(head + b"\r\n\r\n" + 50000 * b"z")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     answer = b""
     while b"Content-Length: 50000" not in answer and time.monotonic() < deadline:
         answer, _ = replay.http(b"HEAD %s HTTP/1.1\r\n\r\n" % path, 2)
