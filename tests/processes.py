@@ -91,7 +91,8 @@ def descendants(pid: int) -> list[int]:
 class Server:
     """One server; also a context manager. ``folder`` is its own temporary place, and goes with it."""
 
-    ready_within = 15.0
+    #: Seconds; many times what it takes, since a machine may be busy with other tests.
+    ready_within = 60.0
     #: The user to run as when the tests run as root; None: root.
     unprivileged: str | None = None
     stop_signal = signal.SIGTERM

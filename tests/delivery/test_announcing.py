@@ -30,17 +30,17 @@ def test_a_save_goes_on_while_the_broker_hangs(published: list[list[str]], monke
 
     def publish(targets: list[str], node: str, *, even_if_waiting: bool) -> bool:
         begun.set()
-        release.wait(10)
+        release.wait(30)
         published.append(targets)
         return True
 
     monkeypatch.setattr(wake, "_publish", publish)
     start = time.monotonic()
     wake.announce(["a"])
-    assert begun.wait(10)
+    assert begun.wait(30)
     for _ in range(100):
         wake.announce(["b", "a"])
-    assert time.monotonic() - start < 1, "nobody waited for the broker"
+    assert time.monotonic() - start < 8, "nobody waited for the broker"
     assert not wake.flush(0.01)
     release.set()
     assert wake.flush()
@@ -58,7 +58,7 @@ health.down_targets = lambda: set()
 wake._publish = lambda targets, node, *, even_if_waiting: (time.sleep(0.5), print("published", *targets, flush=True))
 wake.announce(["media1"])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=180)
     assert done.stdout == "published media1\n"
 
 
@@ -79,5 +79,5 @@ if not child:
     os._exit(0 if wake.flush() else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=180)
     assert done.stdout == "published parent\npublished child\n"

@@ -183,8 +183,8 @@ def test_a_target_whose_probe_fails_meanwhile_is_simply_down(tripped: MemoryTarg
 
 def test_slow_deliveries_in_a_row_open_it(target: MemoryTarget, settings: Any) -> None:
     """Promise 7: a host that takes its time for each file would take the workers' from the others."""
-    target = with_setting(settings, SLOW_AFTER=0.4)
-    target.lag = 0.6
+    target = with_setting(settings, SLOW_AFTER=1.0)
+    target.lag = 1.2
     save(24)
     delivery.deliver("media1")
     assert state().state == "down"
@@ -201,17 +201,17 @@ def test_slow_deliveries_in_a_row_open_it(target: MemoryTarget, settings: Any) -
 
 def test_a_quick_one_ends_the_row_of_slow_ones(target: MemoryTarget, settings: Any) -> None:
     """Now and then a file takes its time anywhere."""
-    target = with_setting(settings, SLOW_AFTER=0.3)
+    target = with_setting(settings, SLOW_AFTER=0.8)
     target.concurrency = 1
     names = iter(range(20))
 
     def now_and_then(operation: str, _: object) -> None:
         if operation == "put" and next(names) % 3:
-            time.sleep(0.35)
+            time.sleep(0.9)
 
     target.before = now_and_then
-    save(9)
-    assert delivery.deliver("media1").put == 9
+    save(7)
+    assert delivery.deliver("media1").put == 7
     assert state().state == "up"
 
 
@@ -324,7 +324,7 @@ def test_a_pause_ends_a_run_that_is_under_way(target: MemoryTarget, monkeypatch:
             TargetState.objects.update_or_create(target="media1", defaults={"paused": True})
             connections.close_all()  # this is one of the threads that send
 
-    target.before, target.lag = pause, 0.05
+    target.before, target.lag, target.concurrency = pause, 0.05, 2
     delivery.deliver("media1")
     assert Replica.objects.filter(status="pending").exists()
     assert delivery.deliver("media1").skipped == "paused"
@@ -342,7 +342,7 @@ def test_who_is_found_down_by_others_is_left_and_not_announced(
             health.mark_down("media1", "connection refused")
         connections.close_all()  # this is one of the threads that send
 
-    target.before, target.lag = mark_down, 0.05
+    target.before, target.lag, target.concurrency = mark_down, 0.05, 2
     delivery.deliver("media1")
     assert Replica.objects.filter(status="pending", attempts=0, lease=None).exists()
     told: list[str] = []

@@ -240,7 +240,7 @@ def test_a_node_checks_in_by_whatever_it_does(as_node: As, broker: Client) -> No
             seen(web1=age)
             set_row("a.txt", due_at=later)
             work()
-            assert timezone.now() - NodeState.objects.get().seen_at < timedelta(seconds=5)
+            assert timezone.now() - NodeState.objects.get().seen_at < timedelta(seconds=60)
             assert (row("a.txt").due_at <= timezone.now()) is due
     as_node(None)
     NodeState.objects.all().delete()
@@ -287,6 +287,8 @@ def node(tmp_path: Path, nginx: MediaHost) -> Iterator[Callable[[str, str], Site
                 database=f"sqlite:///{tmp_path}/ledger.sqlite3",
                 broker=broker,
                 replicator={"NODE": name, "SHARED_MEDIA": False},
+                # Nobody but beat, which is not there, would try again what a busy machine did not take in time.
+                options={"media1": {"read_timeout": 30.0}},
             )
             stack.callback(site.close)
             return site
@@ -343,7 +345,7 @@ def test_on_rabbitmq_what_is_sent_to_nodes_arrives_and_expires(
     for _ in range(3):
         wake.send_to_nodes("replicator.check_in", [name])
     wait_until(lambda: count() == 3)
-    monkeypatch.setattr(wake, "_EXPIRES", 1)
+    monkeypatch.setattr(wake, "_EXPIRES", 5)
     assert wake.wake(["media1"], name)
     wait_until(lambda: count() == 4)
     with Connection(rabbitmq.url) as connection:
@@ -351,6 +353,6 @@ def test_on_rabbitmq_what_is_sent_to_nodes_arrives_and_expires(
         channel.queue_purge(queue)
     assert wake.wake(["media1"], name)
     wait_until(lambda: count() == 1)
-    wait_until(lambda: count() == 0, 10)
+    wait_until(lambda: count() == 0)
     assert config().deliverer == "web1"
     assert not Replica.objects.exists()

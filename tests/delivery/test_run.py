@@ -47,13 +47,13 @@ def test_small_files_go_on_beside_a_transfer_that_outlasts_the_run(target: Memor
     def slow(operation: str, file: Any) -> None:
         if file.name == "large.bin":
             going.set()
-            assert release.wait(30)
+            assert release.wait(90)
 
     target.before = slow
 
     def run() -> None:
         try:
-            delivery.deliver("media1", seconds=0.2)
+            delivery.deliver("media1", seconds=1.0)
         finally:
             connection.close()
 
@@ -61,10 +61,10 @@ def test_small_files_go_on_beside_a_transfer_that_outlasts_the_run(target: Memor
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert going.wait(10)
-        time.sleep(0.5)
+        assert going.wait(30)
+        time.sleep(1.3)
         default_storage.save("small.txt", ContentFile(b"small"))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while "media/small.txt" not in target.files:
             assert time.monotonic() < end, "the small file waits for the large one"
             time.sleep(0.02)

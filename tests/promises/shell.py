@@ -313,6 +313,14 @@ def sweep() -> list[str]:
 
 
 @command
+def keep_sweeping(every: float) -> None:
+    """For as long as this process lives."""
+    while True:
+        time.sleep(every)
+        tasks.sweep()
+
+
+@command
 def probe() -> dict[str, bool]:
     return tasks.probe()
 

@@ -296,7 +296,7 @@ class Dripping(File):  # type: ignore[type-arg]
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
         for part in self.parts:
-            self.go.acquire(timeout=10)
+            self.go.acquire(timeout=60)
             yield part
             self.sent.release()
         if self.error:
@@ -316,7 +316,7 @@ def test_a_slow_upload_shows_nothing_until_it_is_whole(storage: ReplicatedStorag
             assert storage.listdir("") == ([], ["other.bin"])
             upload.go.release()
             if number < 4:
-                assert upload.sent.acquire(timeout=10)
+                assert upload.sent.acquire(timeout=60)
     finally:
         thread.join()
     assert (media_root / "slow.bin").read_bytes() == b"".join(parts)

@@ -139,11 +139,11 @@ def test_a_target_that_answers_slowly_keeps_no_other_waiting(
     for number in range(200):
         save(storage, b"hello", f"{number}.txt")
     deliver("media1")
-    memory("media1").lag = 0.2
+    memory("media1").lag = 0.4
     begun = time.monotonic()
     deliver("media2")
-    # Asked after each batch: 8 seconds.
-    assert time.monotonic() - begun < 5
+    # Asked after each batch: 16 seconds.
+    assert time.monotonic() - begun < 11
     assert not Replica.objects.backlog().exists()
     memory("media1").lag = 0
     assert storage.tidy() > 100
@@ -449,11 +449,11 @@ def test_it_stays_if_a_media_host_has_lost_it(
     if held is not None:
         media_host.write("media/folder/a.txt", held)
     if isinstance(media_host, Lighttpd):
-        time.sleep(2)  # it remembers what it has seen, where nobody told it of a change
+        time.sleep(3)  # it remembers what it has seen, where nobody told it of a change
     assert storage.tidy() == 0
     assert place.exists()
     media_host.write("media/folder/a.txt", b"hello")
-    wait_until(lambda: storage.tidy() == 1, 5)
+    wait_until(lambda: storage.tidy() == 1)
     assert not place.exists()
     assert contents(storage, "folder/a.txt") == b"hello"
 
@@ -880,24 +880,24 @@ def test_a_hanging_target_is_waited_for_once_and_not_for_long(
 ) -> None:
     """Promise 7: it holds up neither the other files nor the delivery."""
     storage = make_storage(keep_local=False, min_copies=1)
-    monkeypatch.setattr(spool, "PATIENCE", 0.5)
-    monkeypatch.setattr(asking, "SILENT_AFTER", 0.4)
+    monkeypatch.setattr(spool, "PATIENCE", 2.0)
+    monkeypatch.setattr(asking, "SILENT_AFTER", 1.6)
     places = [save(storage, b"1", f"{number}.txt") for number in range(3)]
     release = threading.Event()
 
     def hang(operation: str, _: TargetFile) -> None:
         if operation == "stat":
-            release.wait(20)
+            release.wait(60)
 
     memory("media1").before = hang
     try:
         start = time.monotonic()
         deliver("media1")
-        assert 0.4 < time.monotonic() - start < 2
+        assert 1.6 < time.monotonic() - start < 20
         assert all(place.exists() for place in places)
         start = time.monotonic()
         deliver("media2")
-        assert time.monotonic() - start < 0.4
+        assert time.monotonic() - start < 1.6
         assert not any(place.exists() for place in places)
     finally:
         release.set()
@@ -932,9 +932,9 @@ def test_a_slow_target_is_not_silent(
     with monkeypatch.context() as patch:
         patch.setattr(delivered, "release", lambda _: None)
         deliver("media1")
-    monkeypatch.setattr(spool, "PATIENCE", 0.5)
-    monkeypatch.setattr(asking, "SILENT_AFTER", 0.4)
-    memory("media1").lag = 0.1
+    monkeypatch.setattr(spool, "PATIENCE", 2.0)
+    monkeypatch.setattr(asking, "SILENT_AFTER", 1.6)
+    memory("media1").lag = 0.4
     first = storage.release(names)
     assert 0 < first < 60
     assert storage.release(names) > 0
@@ -977,7 +977,7 @@ def test_one_silent_target_of_many_is_not_waited_for_when_the_others_are_enough(
     try:
         start = time.monotonic()
         assert storage.release(["folder/a.txt"]) == 1
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 15
     finally:
         release.set()
     assert not place.exists()

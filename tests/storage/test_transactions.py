@@ -173,11 +173,11 @@ def test_the_orphan_of_a_rolled_back_save_goes_after_the_grace_period_and_not_be
     make_storage: Callable[..., ReplicatedStorage], media_root: Path
 ) -> None:
     """Promise 3, on this machine: a transaction that is still open must not lose its file."""
-    storage = make_storage({"ORPHAN_GRACE": 1.0})
+    storage = make_storage({"ORPHAN_GRACE": 2.0})
     rolled_back(lambda: storage.save("d/a.txt", ContentFile(b"1")))
     assert storage.tidy() == 0
     assert (media_root / "d/a.txt").exists()
-    time.sleep(1.1)
+    time.sleep(2.1)
     assert storage.tidy() == 1
     assert everything(media_root) == {}
     assert storage.tidy() == 0
@@ -297,14 +297,14 @@ def test_a_rollback_waits_for_the_younger_one_of_the_same_name(
     make_storage: Callable[..., ReplicatedStorage], media_root: Path
 ) -> None:
     """Tidy comes between two rolled back overwrites: the older one's leftovers are what the younger one hides."""
-    storage = make_storage({"ORPHAN_GRACE": 1.0})
+    storage = make_storage({"ORPHAN_GRACE": 2.0})
     media_root.mkdir()
     (media_root / "a.txt").write_bytes(b"from elsewhere")
     rolled_back(lambda: write(storage, "a.txt", b"1"))
-    time.sleep(1.1)
+    time.sleep(2.1)
     rolled_back(lambda: write(storage, "a.txt", b"22"))
     storage.tidy()
-    time.sleep(1.1)
+    time.sleep(2.1)
     storage.tidy()
     assert everything(media_root) == {"a.txt": b"from elsewhere"}
 

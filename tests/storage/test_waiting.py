@@ -26,6 +26,7 @@ from replicator.ledger import Write, health
 from replicator.models import MediaFile, Replica
 from replicator.storage import ReplicatedManifestStaticFilesStorage, ReplicatedStorage
 from replicator.waiting import NotSynced
+from tests.promises.harness import wait_until
 from tests.servers import Embedded, MediaHost, Nginx
 from tests.storage.conftest import everything
 from tests.targets.rawserver import RawServer, read_request
@@ -33,6 +34,8 @@ from tests.targets.rawserver import RawServer, read_request
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Make = Callable[..., ReplicatedStorage]
+#: Seconds after which a request to a host that hangs is given up: longer than what does not wait for it takes.
+HANGS = 6.0
 
 
 def silent(sock: socket.socket) -> None:
@@ -53,7 +56,7 @@ def hanging() -> Iterator[str]:
     """The URL of a host that takes requests and never answers."""
     with RawServer(silent) as server:
         yield server.url
-    assert now.flush(10)
+    assert now.flush(30)
 
 
 @pytest.fixture
@@ -64,7 +67,10 @@ def make(make_storage: Make) -> Make:
         targets = {
             alias: {
                 "BACKEND": "replicator.targets.webdav.WebDAVTarget",
-                "OPTIONS": {"url": host if isinstance(host, str) else host.url, "read_timeout": 3.0},
+                "OPTIONS": {
+                    "url": host if isinstance(host, str) else host.url,
+                    "read_timeout": HANGS if alias == "hanging" else 20.0,
+                },
             }
             for alias, host in hosts.items()
         }
@@ -139,7 +145,7 @@ def test_one_copy_will_do_while_others_hang_or_are_down(
     storage = make({"down": refusing, "hanging": hanging, "good": nginx}, wait=10, min_copies=1)
     begun = time.monotonic()
     name = save(storage)
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < HANGS - 1
     assert f"media/{name}" in nginx.files()
     assert statuses() == {"down": "pending", "hanging": "pending", "good": "synced"}
     assert Replica.objects.get(target="down").error_kind == "unavailable"
@@ -152,7 +158,7 @@ def test_two_copies_can_be_had_from_three_hosts_one_of_which_hangs(
     storage = make({"hanging": hanging, **hosts}, wait=10, min_copies=2)
     save(storage)
     assert held(hosts) == [True, True]
-    assert now.flush(10)
+    assert now.flush(30)
     assert Replica.objects.values_list("lease", "doubt", "error_kind").get(target="hanging") == (
         None,
         True,
@@ -169,7 +175,7 @@ def test_three_copies_can_not_be_had_if_one_host_is_down(
     begun = time.monotonic()
     with pytest.raises(NotSynced) as caught:
         save(storage)
-    assert time.monotonic() - begun < 3, "the next try comes after the wait: that is known at once"
+    assert time.monotonic() - begun < 4.5, "the next try comes after the wait: that is known at once"
     said = str(caught.value)
     assert "a.txt (default) was saved, but 3 confirmed copies could not be had within 5 s." in said
     assert "down: 1 pending; it failed last time" in said
@@ -183,7 +189,7 @@ def test_three_copies_can_not_be_had_if_one_host_is_down(
     begun = time.monotonic()
     with pytest.raises(NotSynced, match="it is down: as told"):
         save(storage, "b.txt")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4.5
 
 
 def test_a_host_that_hangs_is_waited_for_no_longer_than_that(
@@ -194,7 +200,7 @@ def test_a_host_that_hangs_is_waited_for_no_longer_than_that(
     begun = time.monotonic()
     with pytest.raises(NotSynced, match=r"hanging: 1 pending\n.*a worker is at it"):
         save(storage)
-    assert 1.5 <= time.monotonic() - begun < 3
+    assert 1.5 <= time.monotonic() - begun < HANGS - 1
 
 
 def test_to_say_what_is_missing_the_backlog_is_not_read(make: Make, nginx: Nginx, refusing: str) -> None:
@@ -276,7 +282,7 @@ def test_the_error_comes_from_the_end_of_the_transaction(make: Make, nginx: Ngin
 
 def test_one_wait_is_enough_for_all_files_of_a_transaction(make: Make, hanging: str, nginx: Nginx) -> None:
     """Not one after the other: a request that saved many would hang for minutes. The error names them all."""
-    storage = make({"media1": nginx, "hanging": hanging}, wait=1.5)
+    storage = make({"media1": nginx, "hanging": hanging}, wait=3)
     begun = time.monotonic()
 
     def save_many() -> None:
@@ -286,10 +292,10 @@ def test_one_wait_is_enough_for_all_files_of_a_transaction(make: Make, hanging: 
 
     with pytest.raises(NotSynced) as caught:
         save_many()
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 15
     assert caught.value.files == [("default", f"{number}.txt") for number in range(7)]
     assert "… and 2 more." in str(caught.value)
-    assert len(nginx.files()) == 7
+    wait_until(lambda: len(nginx.files()) == 7)
 
 
 def test_a_rolled_back_save_is_not_waited_for(make: Make, hosts: dict[str, MediaHost]) -> None:
@@ -468,7 +474,7 @@ def test_requests_that_save_at_once_wait_for_their_own_files(make: Make, hosts: 
 
 def test_an_async_view_can_wait_in_a_thread(make: Make, hosts: dict[str, MediaHost], hanging: str) -> None:
     """``sync_to_async`` is all it takes: the event loop goes on meanwhile."""
-    storage = make({**hosts, "hanging": hanging}, wait=1)
+    storage = make({**hosts, "hanging": hanging}, wait=3)
     ticks = 0
 
     def work() -> None:

@@ -131,7 +131,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, how: str) ->
         }
         script = SAVE_WITH_A_FULL_DISK.replace("LIMIT", limit)
         command = [sys.executable, "-c", script]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
         assert result.returncode == 0, result.stderr
         full = {"a limit on files": "27", "a small file system": "28"}[how]
         assert result.stdout.splitlines() == [f"{full} ('small.txt', 1)"] * 2, result.stderr
