@@ -51,8 +51,13 @@ def services(environment: Mapping[str, str], profiles: Collection[str] = ()) -> 
 
 
 def is_ours(service: Mapping[str, Any]) -> bool:
-    """Whether it runs in the image that the Dockerfile makes."""
-    return "build" in service
+    """Whether it runs in the image that the Dockerfile of the site makes."""
+    return service.get("build") == "."
+
+
+def user_of(service: Mapping[str, Any]) -> str:
+    """Who its process is: as it says, or as the image that is built for it; else root."""
+    return service.get("user") or (only("USER", service["build"]).rest if "build" in service else "root")
 
 
 def health_check(service: Mapping[str, Any]) -> list[str]:
@@ -98,13 +103,13 @@ class Instruction:
         return found
 
 
-def dockerfile() -> list[Instruction]:
-    lines = [line for line in (CHECKOUT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+def dockerfile(folder: str = ".") -> list[Instruction]:
+    lines = [line for line in (CHECKOUT / folder / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [Instruction(*line.split(maxsplit=1)) for line in text.splitlines() if line.strip()]
 
 
-def only(word: str) -> Instruction:
-    """The one instruction of the Dockerfile that begins so."""
-    (found,) = [each for each in dockerfile() if each.word == word]
+def only(word: str, folder: str = ".") -> Instruction:
+    """The one instruction of *folder*'s Dockerfile that begins so."""
+    (found,) = [each for each in dockerfile(folder) if each.word == word]
     return found

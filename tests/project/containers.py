@@ -20,10 +20,10 @@ from typing import IO, Any
 from tests.brokers import Postgres
 from tests.processes import RUNNING_AS_ROOT, Server, free_port, need
 from tests.project.composefile import Services, health_check, is_ours, only, published
-from tests.servers import CHECKOUT
+from tests.servers import CHECKOUT, DAV_EXT
 
 #: As in the images: Alpine's programs are all of them busybox.
-BUSYBOX = ("sh", "wget")
+BUSYBOX = ("sh",)
 
 
 class Machine:
@@ -180,22 +180,23 @@ class Ours(Part):
 
 
 class NginxPart(Part):
-    """With the configuration that is mounted into it."""
+    """In the image of a media host: its configuration, its command."""
 
     def prepare(self) -> None:
-        (source,) = [v.split(":")[0] for v in self.service["volumes"] if ":/etc/nginx/nginx.conf:" in v]
-        text = (CHECKOUT / source).read_text()
+        text = (CHECKOUT / self.service["build"] / "nginx.conf").read_text()
         for inside in (8080, 8081):
             listen = f"listen 127.0.0.1:{self.machine.port(self.name, inside)};"
             assert text.count(f"listen {inside};") == 1
             text = text.replace(f"listen {inside};", listen)
-        text = text.replace("/var/cache/nginx", f"{self.folder}/cache").replace("/tmp/nginx", f"{self.folder}/nginx")
-        (self.folder / "cache").mkdir()
+        text = text.replace("/srv/media", f"{self.folder}/media").replace("/tmp/nginx", f"{self.folder}/nginx")
+        (self.folder / "media/files").mkdir(parents=True)
         (self.folder / "server.conf").write_text(text)
 
     def command(self) -> list[str]:
-        nginx = [need("nginx", "nginx"), "-p", str(self.folder), "-e", str(self.folder / "start.log")]
-        return [*nginx, "-c", str(self.folder / "server.conf"), "-g", "daemon off;"]
+        if not DAV_EXT.exists():
+            need("libnginx-mod-http-dav-ext", str(DAV_EXT))
+        nginx, *arguments = only("CMD", self.service["build"]).arguments
+        return [need("nginx", nginx), *arguments, "-p", str(self.folder), "-c", str(self.folder / "server.conf")]
 
 
 class RedisPart(Part):
@@ -243,7 +244,7 @@ class PostgresPart(Part):
 
 
 KINDS: dict[str, type[Part]] = {
-    "nginxinc/nginx-unprivileged": NginxPart,
+    "replicator-mediahost": NginxPart,
     "redis": RedisPart,
     "postgres": PostgresPart,
 }

@@ -1,4 +1,4 @@
-"""docker-compose.yml, docker/mediahost.conf and Dockerfile: what they say holds, and each command line in them runs.
+"""docker-compose.yml, docker/mediahost and Dockerfile: what they say holds, and each command line in them runs.
 
 There is no container engine in a test run. What it would do is not tested: fetch images, mount volumes, drop rights.
 """
@@ -19,7 +19,6 @@ import requests
 import yaml
 
 from project.beat import complaint
-from replicator.targets.base import Target
 from replicator.targets.webdav import WebDAVTarget
 from replicator.testing import TargetContract
 from tests.project.composed import Composed
@@ -28,10 +27,10 @@ from tests.project.composefile import (
     MissingVariable,
     dockerfile,
     interpolated,
-    is_ours,
     only,
     published,
     services,
+    user_of,
 )
 from tests.project.containers import Machine, NginxPart
 from tests.project.running import PNG, Visitor
@@ -111,8 +110,7 @@ def test_only_what_people_use_is_published_and_only_here_unless_asked() -> None:
 def test_nobody_is_root_nor_writes_where_nothing_is_kept(name: str) -> None:
     """A user of its own, a read-only root, no rights of the kernel's and no way to get any."""
     service = ALL[name]
-    user = service.get("user") or (only("USER").rest if is_ours(service) else "root")
-    assert user not in ("root", "0")
+    assert user_of(service) not in ("root", "0")
     assert service["read_only"] is True
     assert "/tmp" in service["tmpfs"] or "tmp:/tmp" in service["volumes"]
     assert service["cap_drop"] == ["ALL"]
@@ -133,15 +131,19 @@ def test_every_part_is_watched(name: str) -> None:
 
 
 def test_what_is_kept_is_in_named_volumes() -> None:
-    """Each is declared and used; what is mounted from the checkout is there, and read-only."""
+    """Each is declared and used; what is mounted from the checkout is there, and read-only. An image has its folder,
+    which would else belong to root."""
     mounts = [entry.split(":") for service in ALL.values() for entry in service.get("volumes", [])]
     declared = yaml.safe_load(COMPOSE.read_text())["volumes"]
     assert {source for source, *_ in mounts if "/" not in source} == set(declared)
     for source, _, *mode in (mount for mount in mounts if "/" in mount[0]):
         assert (CHECKOUT / source).exists()
         assert mode == ["ro"]
-    for source, inside in (mount for mount in mounts if mount[1].startswith("/srv/var")):
-        assert f" {inside}" in dockerfile()[1].rest, f"{source} would belong to root: the image needs the folder"
+    for name, service in ALL.items():
+        for source, inside, *_ in (entry.split(":") for entry in service.get("volumes", []) if "build" in service):
+            if "/" not in source and inside != "/tmp":
+                made = " ".join(each.rest for each in dockerfile(service["build"]) if each.word == "RUN")
+                assert f" {inside}" in made, f"{source} of {name}: the image needs the folder"
 
 
 def test_the_image_is_made_of_what_there_is() -> None:
@@ -152,6 +154,12 @@ def test_the_image_is_made_of_what_there_is() -> None:
     assert runs[0].startswith("useradd ")
     assert runs[1] == "pip install --no-cache-dir -r requirements.txt"
     assert only("WORKDIR").rest == "/srv/site"
+    host = dockerfile("docker/mediahost")
+    assert [each.word for each in host] == ["FROM", "RUN", "RUN", "COPY", "USER", "EXPOSE", "CMD"]
+    asked_for = set(host[1].rest.partition("install")[2].partition("&&")[0].split())
+    assert asked_for - {"-y", "--no-install-recommends"} <= set((CHECKOUT / ".ci/run").read_text().split()), (
+        "a host has the packages that the tests run"
+    )
     ignored = (CHECKOUT / ".dockerignore").read_text().split()
     assert {".git", ".venv", "var"} <= set(ignored), "neither secrets nor a site's data are sent to the builder"
 
@@ -183,13 +191,14 @@ def test_media_hosts_are_configured_as_tested() -> None:
     """Each directive of the configuration that all tests run, but those that name places; and what only reads."""
 
     def told(path: str) -> set[str]:
-        places = ("listen", "root", "pid", "error_log", "worker_processes", "daemon")
+        places = ("listen", "root", "pid", "error_log", "worker_processes", "daemon", "load_module")
         found = directives((CHECKOUT / path).read_text())
         return {re.sub(r"(_temp_path).*", r"\1", each) for each in found if each.split()[0] not in places}
 
-    ours, tested = told("docker/mediahost.conf"), told("tests/conf/nginx.conf")
+    ours, tested = told("docker/mediahost/nginx.conf"), told("tests/conf/nginx.conf")
     assert tested - ours == {"dav_methods", "create_full_put_path"}, "whose values the tests fill in"
-    assert {"dav_methods PUT DELETE MKCOL COPY MOVE", "create_full_put_path on"} <= ours
+    wanted = {"dav_methods PUT DELETE MKCOL COPY MOVE", "create_full_put_path on"}
+    assert wanted | {"dav_ext_methods PROPFIND OPTIONS"} <= ours
 
 
 @pytest.fixture(scope="module")
@@ -202,13 +211,18 @@ class TestMediaHost(TargetContract):
     """The contract of every target, at the address for workers."""
 
     large = 8 << 20
+    unlisted_names = frozenset({".hidden", "..."})
 
     @pytest.fixture(autouse=True)
     def _host(self, media_host: NginxPart) -> None:
         self.host = media_host
 
-    def make_target(self) -> Target:
-        return WebDAVTarget("media1", url=f"http://127.0.0.1:{self.host.machine.port('media1', 8081)}")
+    def make_target(self, port: int = 8081) -> WebDAVTarget:
+        return WebDAVTarget("media1", url=f"http://127.0.0.1:{self.host.machine.port('media1', port)}")
+
+    def test_audits_list_it_and_strangers_do_not(self) -> None:
+        assert self.make_target().can_list()
+        assert not self.make_target(8080).can_list()
 
 
 # The whole of it.
