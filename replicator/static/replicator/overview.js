@@ -1,23 +1,16 @@
-// Keeps the pages of targets and of the work at them up to date while somebody looks at them.
+// The pages of targets and of the work at them, as polling.js keeps them up to date.
 "use strict";
 {
-    // Patience with one answer.
-    const LIMIT = 15000;
-
     const page = document.querySelector("[data-replicator-live]");
     if (page) {
         keepFresh(page);
     }
 
     function keepFresh(page) {
-        const [lost, ended] = ["[data-lost]", "[data-ended]"].map((one) => page.querySelector(one));
         const every = Number(page.dataset.every);
-        let over = "over" in page.dataset;
-        let timer = 0;
-        let asking = false;
-        page.querySelector("[data-plain]")?.remove();
 
         function show(found) {
+            const focused = page.contains(document.activeElement);
             for (const part of page.querySelectorAll("[data-part]")) {
                 const html = found.parts[part.dataset.part];
                 if (html !== undefined) {
@@ -27,60 +20,14 @@
                 }
             }
             // Whoever was about to press what is gone is not sent back to the top of the page.
-            if (document.activeElement === document.body && page.dataset.focused === "yes") {
+            if (focused && !page.contains(document.activeElement)) {
                 page.tabIndex = -1;
                 page.focus({preventScroll: true});
             }
-            over = found.over;
+            return found.over;
         }
 
-        async function ask() {
-            asking = true;
-            page.dataset.focused = page.contains(document.activeElement) ? "yes" : "no";
-            try {
-                const answer = await fetch(page.dataset.poll, {
-                    headers: {Accept: "application/json"},
-                    signal: AbortSignal.timeout(LIMIT),
-                });
-                if (answer.redirected || [401, 403, 404].includes(answer.status)) {
-                    // Logged out, not allowed any more, or there is no such thing any more.
-                    over = true;
-                    ended.hidden = false;
-                } else if (answer.ok) {
-                    show(await answer.json());
-                    lost.hidden = true;
-                } else {
-                    lost.hidden = false;
-                }
-            } catch {
-                lost.hidden = false;
-            }
-            asking = false;
-            later();
-        }
-
-        function later() {
-            clearTimeout(timer);
-            if (!over && !document.hidden) {
-                timer = setTimeout(ask, lost.hidden ? every : 3 * every);
-            }
-        }
-
-        document.addEventListener("visibilitychange", () => {
-            clearTimeout(timer);
-            if (!over && !document.hidden && !asking) {
-                ask();
-            }
-        });
-        // From the browser's memory of the page, as it was when it was left.
-        window.addEventListener("pageshow", (event) => {
-            if (event.persisted && !asking) {
-                ask();
-            }
-        });
-        if (!over) {
-            later();
-        }
+        replicatorPolling(page, show, () => every);
     }
 
     // Makes the children of *old* those of *fresh*. Only what differs is touched: a screen reader says what changes,
