@@ -173,8 +173,7 @@ def _endings(s: State, i: int, kept: frozenset[str], *, room: bool) -> Iterator[
 
 def _claims(s: State, i: int, kept: frozenset[str]) -> Iterator[tuple[Step, State]]:
     """``replicator.ledger.claim``. Time passes freely, except that a doubt window outlasts what it waits for."""
-    waiting = any(r.awaited for r in s.late) or any(w.awaited for w in s.workers)
-    if s.status != PENDING or (s.lease and not s.ended) or (waiting and "window" in kept):
+    if s.status != PENDING or (s.lease and not s.ended) or (_awaits(s) and "window" in kept):
         return
     row = s._replace(lease=True, ended=False, sent=True)
     if s.lease:
@@ -251,8 +250,14 @@ def _window_begins(s: State) -> State:
     return s._replace(late=tuple(r._replace(awaited=True) for r in s.late), workers=(first, second))
 
 
+def _awaits(s: State) -> bool:
+    return any(each.awaited for each in (*s.workers, *s.late))
+
+
 def _not_waiting(s: State) -> State:
     """Due, or due again, whatever is under way."""
+    if not _awaits(s):
+        return s
     first, second = (w._replace(awaited=False) for w in s.workers)
     return s._replace(late=tuple(r._replace(awaited=False) for r in s.late), workers=(first, second))
 
@@ -274,8 +279,10 @@ def _with(s: State, i: int, worker: Worker) -> State:
 
 def same(s: State) -> State:
     """The one for all states that differ from *s* only in which worker, or late request, is which."""
-    first, second = sorted(s.workers)
-    return s._replace(workers=(first, second), late=tuple(sorted(s.late)))
+    first, second = s.workers
+    if first <= second and len(s.late) < 2:
+        return s
+    return s._replace(workers=(min(first, second), max(first, second)), late=tuple(sorted(s.late)))
 
 
 def is_quiet(s: State) -> bool:

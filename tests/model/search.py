@@ -27,8 +27,8 @@ class Space:
         while queue:
             state = queue.popleft()
             for step, following in steps(state, self._kept, self._writes, self._late):
-                key = same(following)
-                if key not in seen:
+                # Most lead to where something else led before.
+                if following not in self._came_from and (key := same(following)) not in seen:
                     seen.add(key)
                     self._came_from[following] = (state, step)
                     queue.append(following)
