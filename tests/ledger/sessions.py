@@ -40,7 +40,7 @@ class Session:
 
     def do(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         """Do *work*; its result."""
-        return self.start(work, *args, **options).result(timeout=20)
+        return self.start(work, *args, **options).result(timeout=60)
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -72,7 +72,7 @@ class Session:
 
 def wait_until_blocked(future: Future[Any]) -> None:
     """Return when some session waits for a lock of another (PostgreSQL), or fail; *future* is what should wait."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert not future.done(), f"it did not wait: {future.exception() or future.result()!r}"
         with connection.cursor() as cursor:

@@ -253,7 +253,7 @@ def test_sharing_passes_over_what_a_site_is_writing(as_node: As, session: Sessio
     site.begin()
     site.do(lambda: Replica.objects.filter(file__name="a.txt").update(attempts=1))
     sweep = session().start(nodes.share)
-    assert sweep.result(timeout=5) == 1
+    assert sweep.result(timeout=60) == 1
     site.commit()
     assert nodes.share() == 1
 

@@ -42,6 +42,8 @@ class Site:
         settings.REPLICATOR = {"TARGETS": targets or {"media1": MEMORY, "media2": MEMORY}, **more}
         #: Targets that were announced.
         self.announced: list[str] = []
+        #: How often a delivery is tried. Real hosts may end a kept connection just as a file is sent.
+        self.tries = 1
         monkeypatch.setattr(wake, "announce", self.announced.extend)
         monkeypatch.setattr(wake, "wake", lambda targets, node=None: True)
         monkeypatch.setattr(wake, "send", lambda task, *messages, node="": True)
@@ -63,6 +65,10 @@ class Site:
     def deliver(self) -> None:
         for target in self.settings.REPLICATOR["TARGETS"]:
             delivery.deliver(target)
+            for _ in range(self.tries - 1):
+                if not Replica.objects.at(target).pending().update(due_at=timezone.now()):
+                    break
+                delivery.deliver(target)
 
     def audit(self, target: str = "media1", *, dry_run: bool = False, **options: Any) -> TargetRun:
         """Start an audit and work at it until it is over."""

@@ -247,7 +247,7 @@ def test_a_killed_worker_loses_only_what_it_had_not_written(
     # So slow that the turn lasts longer than two seconds.
     options = {"media1": {"bandwidth": 40_000, "workers": 1}}
     with Site(tmp_path, hosts, broker=request.getfixturevalue("redis").url, database=url, options=options) as site:
-        names = [f"{number}.bin" for number in range(60)]
+        names = [f"{number}.bin" for number in range(90)]
         for name in names:
             site.operator.call("save", name=name, size=4000)
         worker = site.worker(2)
@@ -256,15 +256,15 @@ def test_a_killed_worker_loses_only_what_it_had_not_written(
         def counted() -> float:
             return float(site.operator.call("counted").get("media1", {}).get("put", 0))
 
-        wait_until(counted, 20, say=site.logs)
+        wait_until(counted, say=site.logs)
         worker.kill()
         before, done = counted(), site.operator.call("synced", target="media1")
         assert 0 < before <= len(names)
         assert done < len(names), "it was too quick for this test"
         site.worker(2)
-        site.drain_until_agreed(names, 40)
+        site.drain_until_agreed(names, 90)
         # At once with what was in doubt, that is sent twice.
-        wait_until(lambda: counted() >= before + len(names) - done, 10, say=lambda: (counted(), before, done))
+        wait_until(lambda: counted() >= before + len(names) - done, say=lambda: (counted(), before, done))
 
 
 def _keep(**puts: int) -> None:

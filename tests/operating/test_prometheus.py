@@ -27,7 +27,7 @@ TOKEN = "only-for-tests-0123456789"
 class Gunicorn(Server):
     """The reference project."""
 
-    ready_within = 30.0
+    ready_within = 90.0
 
     def prepare(self) -> None:
         self.run([sys.executable, str(CHECKOUT / "manage.py"), "migrate", "--verbosity", "0"])
@@ -51,7 +51,7 @@ class Gunicorn(Server):
 class Prometheus(Server):
     """With the configuration that docs/operate.md shows."""
 
-    ready_within = 30.0
+    ready_within = 90.0
 
     def __init__(self, site: str, token: str) -> None:
         super().__init__()
@@ -99,10 +99,15 @@ def test_prometheus_reads_the_metrics_with_the_token_of_the_settings() -> None:
     need("prometheus", "prometheus")
     with Gunicorn() as site, Prometheus(f"127.0.0.1:{site.port}", TOKEN) as prometheus:
         query = 'replicator_backlog{target="media1",status="pending"}'
-        wait_until(lambda: prometheus.value(query) == "0", 20, say=lambda: site.output() + prometheus.output())
-        assert prometheus.value("up") == "1"
-        assert prometheus.value("replicator_scrape_errors") == "0"
-        assert prometheus.value('replicator_delivery_seconds_bucket{le="+Inf"}') == "0"
+        wait_until(lambda: prometheus.value(query) == "0", 120, say=lambda: site.output() + prometheus.output())
+        # On a busy machine one scrape or another takes longer than it may.
+        wanted = {
+            "up": "1",
+            "replicator_scrape_errors": "0",
+            'replicator_delivery_seconds_bucket{le="+Inf"}': "0",
+        }
+        found = lambda: {name: prometheus.value(name) for name in wanted}  # noqa: E731
+        wait_until(lambda: found() == wanted, 120, say=found)
 
         def rules() -> list[dict[str, Any]]:
             (group,) = prometheus.ask("rules")["groups"]
@@ -110,17 +115,17 @@ def test_prometheus_reads_the_metrics_with_the_token_of_the_settings() -> None:
             assert isinstance(found, list)
             return found
 
-        wait_until(lambda: all(rule["health"] == "ok" for rule in rules()), 20, say=rules)
+        wait_until(lambda: all(rule["health"] == "ok" for rule in rules()), 120, say=rules)
         # No beat is there.
         told = {"ReplicatorNoSweep"}
-        wait_until(lambda: {r["name"] for r in rules() if r["state"] != "inactive"} == told, 20, say=rules)
+        wait_until(lambda: {r["name"] for r in rules() if r["state"] != "inactive"} == told, 120, say=rules)
 
 
 def test_prometheus_is_refused_with_another_token() -> None:
     """And says so, where people look: on its page of targets."""
     need("prometheus", "prometheus")
     with Gunicorn() as site, Prometheus(f"127.0.0.1:{site.port}", TOKEN[::-1]) as prometheus:
-        wait_until(lambda: prometheus.value("up") == "0", 20, say=prometheus.output)
+        wait_until(lambda: prometheus.value("up") == "0", 120, say=prometheus.output)
         (target,) = prometheus.ask("targets")["activeTargets"]
         assert "401" in target["lastError"]
 

@@ -150,7 +150,7 @@ def test_several_workers_tell_it_once(
 
     def work() -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             sampling.sample()
         finally:
             connections.close_all()
