@@ -52,7 +52,7 @@ class Processes:
                 stderr=log,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not self._answers(name):
             self.check()
             if time.monotonic() > end:

@@ -18,6 +18,6 @@ def run(folder: Path, settings: str, script: str) -> subprocess.CompletedProcess
         env={"PYTHONPATH": f"{folder}{os.pathsep}{CHECKOUT}", "DJANGO_SETTINGS_MODULE": "own_settings"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )

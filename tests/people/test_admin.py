@@ -293,7 +293,7 @@ def test_requeue_works_on_100000_selected_rows(
     assert len([q for q in queries if q["sql"].startswith("UPDATE") and "replicator_" in q["sql"]]) == 1
     assert Replica.objects.failed().count() == 100_010 - requeued
     assert set(woken) == ({"media1", "media2"} if page == FILES else {"media1"})
-    assert seconds < 30
+    assert seconds < 60
 
 
 def test_requeue_is_idempotent(site: ReplicatedStorage, requeuer: Client) -> None:

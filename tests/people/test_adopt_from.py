@@ -68,7 +68,7 @@ def mogilefs(installation: MogileFS, settings: Any, tmp_path: Path, woken: Woken
     media = tmp_path / "media"
     media.mkdir()
     settings.MEDIA_ROOT = str(media)
-    options = {"domain": installation.domain, "trackers": installation.trackers, "read_timeout": 2.0}
+    options = {"domain": installation.domain, "trackers": installation.trackers, "read_timeout": 20.0}
     settings.REPLICATOR = {
         "DOUBT_WINDOW": 0,
         "ORPHAN_GRACE": 0,

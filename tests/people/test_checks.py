@@ -464,7 +464,7 @@ def test_a_process_without_a_celery_app(
 def test_what_celery_makes_up_is_recognised(tmp_path: Path) -> None:
     """The name that Celery gives the app of a project that has none."""
     code = "from celery import current_app; print(current_app.main)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "default\n"
 
 

@@ -21,6 +21,7 @@ from replicator.storage import ReplicatedStorage
 from replicator.targets import get_target
 from replicator.testing import MemoryTarget
 from tests.people.conftest import Output
+from tests.promises.harness import wait_until
 from tests.servers import Embedded, MediaHost, Nginx
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -208,10 +209,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, embedded: MediaHost) -> No
         for line in process.stdout:
             if b"under way" in line:
                 break
-        time.sleep(1.5)
-        assert embedded.files()
+        wait_until(embedded.files)
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=120) == 130
         error = process.stderr.read().decode()
     assert "Stopped. What was put there is removed." in error
     assert "Traceback" not in error

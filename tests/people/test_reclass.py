@@ -268,7 +268,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
 def mogilefs(site: ReplicatedStorage, settings: Any) -> Iterator[MogileFS]:
     """One target beside a media host."""
     with MogileFS(classes=["avatar:2", "thumb:1"]) as installation:
-        options = {"domain": installation.domain, "trackers": installation.trackers, "read_timeout": 2.0}
+        options = {"domain": installation.domain, "trackers": installation.trackers, "read_timeout": 20.0}
         settings.REPLICATOR = {
             "TARGETS": {
                 "media1": {"BACKEND": "replicator.testing.MemoryTarget"},

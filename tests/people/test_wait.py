@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from replicator.targets import get_target
 from replicator.testing import MemoryTarget
 from replicator.waiting import Awaited, wait
 from tests.people.conftest import Output, fail, record, record_many
+from tests.promises.harness import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Manage = Callable[..., Output]
@@ -67,11 +69,11 @@ def test_it_ends_well_when_workers_elsewhere_are_done(site: ReplicatedStorage, m
         deliver("media2")
 
     thread = later(0.5, work)
-    done = manage("wait", "--timeout", "20")
+    done = manage("wait", "--timeout", "60")
     thread.join()
     assert done.error == ""
-    assert re.fullmatch(r"Synced at media1, media2 after \d s\.\n", done.out)
-    assert 0.8 < time.monotonic() - began < 10
+    assert re.fullmatch(r"Synced at media1, media2 after \d+ s\.\n", done.out)
+    assert 0.8 < time.monotonic() - began < 60
     assert not Replica.objects.backlog().exists()
 
 
@@ -98,14 +100,14 @@ def test_when_the_time_is_over_it_says_what_is_missing_where_and_why(site: Repli
     )
     began = time.monotonic()
     done = manage("wait", "--timeout", "0.5")
-    assert 0.5 <= time.monotonic() - began < 5
-    assert re.fullmatch(r"Not synced after \d s: 9 replicas missing, as said above\.", done.error)
+    assert 0.5 <= time.monotonic() - began < 30
+    assert re.fullmatch(r"Not synced after \d+ s: 9 replicas missing, as said above\.", done.error)
     lines = done.err.splitlines()
     assert lines[0] == "media1: 1 pending"
     assert re.fullmatch(r"  \d+  avatars: z\.png: not tried yet", lines[1])
     assert lines[2] == "media2: 8 pending; it is down: connection refused"
     assert re.fullmatch(
-        rf"  {first.pk}  default: 0\.txt: unavailable \(HTTP 503\): 503 to PUT; tried again in 4\d s", lines[3]
+        rf"  {first.pk}  default: 0\.txt: unavailable \(HTTP 503\): 503 to PUT; tried again in [34]\d s", lines[3]
     )
     assert len(lines) == 3 + 5 + 1
     assert lines[-1] == "  …"
@@ -118,7 +120,7 @@ def test_a_failure_ends_it_at_once(site: ReplicatedStorage, manage: Manage) -> N
     fail(Replica.objects.at("media2").filter(file__name="b.txt"))
     began = time.monotonic()
     done = manage("wait", "--timeout", "60")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert done.error == ('1 replica failed, as said above. When the cause is cured: "manage.py replicator requeue".')
     failed = Replica.objects.failed().get()
     lines = done.err.splitlines()
@@ -165,7 +167,7 @@ def test_what_is_written_after_it_began_is_not_waited_for(site: ReplicatedStorag
         synced(file__name="a.txt")
 
     thread = later(0.3, go_on)
-    done = manage("wait", "--timeout", "20")
+    done = manage("wait", "--timeout", "60")
     thread.join()
     assert done.error == ""
     assert Replica.objects.pending().count() == 2
@@ -297,6 +299,15 @@ default_storage.save("a.txt", ContentFile(b"1"))
 """
 
 
+def has_open(pid: int, name: str) -> bool:
+    """Whether the process has a file of this name open."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.append(descriptor.readlink().name)
+    return name in found
+
+
 def test_a_script_sees_the_exit_code(tmp_path: Path) -> None:
     """0: all is there. 1: not. 130: someone pressed Ctrl-C, and nothing is the worse for it."""
     (tmp_path / "wait_settings.py").write_text(SETTINGS)
@@ -308,7 +319,7 @@ def test_a_script_sees_the_exit_code(tmp_path: Path) -> None:
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=120, check=False
         )
 
     run("-m", "django", "migrate", "-v0").check_returncode()
@@ -323,9 +334,11 @@ def test_a_script_sees_the_exit_code(tmp_path: Path) -> None:
     command = [sys.executable, *waiting_now[:-2]]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        time.sleep(3)
+        # It has looked, and waits.
+        wait_until(lambda: has_open(process.pid, "db.sqlite3"))
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130

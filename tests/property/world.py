@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from replicator import delivery, ledger, tasks, wake
 from replicator.delivery.send import send
-from replicator.ledger import Batch, Outcome, health
+from replicator.ledger import Batch, Outcome, health, life
 from replicator.models import MediaFile, Replica, Slot, TargetState
 from replicator.storage import ReplicatedStorage
 from replicator.storage.seen import Seen
@@ -80,6 +80,10 @@ class World:
         # No broker: which wake-ups arrive, and when, is what the test decides.
         self._stack.enter_context(patch.object(wake, "_publish", lambda *_, **__: None))
         self._stack.enter_context(patch.object(wake, "clear_flag", lambda _: None))
+        # Nothing depends on how quick this machine is: what a process believes for a moment, when a probe is due.
+        for name in ("_BELIEVED", "_IN_A_SAVE"):
+            self._stack.enter_context(patch.object(life, name, 0.0))
+        self._stack.enter_context(patch.object(health, "probe_interval", lambda _: 0.0))
         # A power cut is not what is tested here.
         self._stack.enter_context(patch("os.fsync", lambda _: None))
         for model in (Replica, MediaFile, Slot, TargetState):
@@ -214,6 +218,7 @@ class World:
             if target.held:
                 waiting = waiting.filter(provisional=False)
             waiting.update(due_at=now)
+        TargetState.objects.filter(retry_at__gt=now).update(retry_at=now)
 
     def sweep(self) -> None:
         """What beat does, and the workers whom that wakes."""
@@ -280,5 +285,10 @@ def _settings(root: str) -> dict[str, Any]:
             "ORPHAN_GRACE": 0,
             "TOMBSTONE_AGE": 0,
             "DOWN_AFTER": 2,
+            # Time passes when the test says so, and not while it runs.
+            "LEASE_SECONDS": 3600,
+            "DOUBT_WINDOW": 3600,
+            "RETRY_BASE": 3600,
+            "RETRY_CAP": 36_000,
         },
     }
