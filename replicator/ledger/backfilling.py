@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from replicator.conf import config
@@ -75,20 +75,20 @@ def record_all_lacking(target: str, storages: Sequence[str], *, batch: int = 5_0
     return total
 
 
-def stale(target: str) -> QuerySet[Replica]:
-    """Those replicas at *target* that are not of their files' versions, and yet wait for nothing. One look at all
-    that is there.
+def stale(target: str, storages: Sequence[str]) -> QuerySet[Replica]:
+    """Those replicas at *target* of files of these storages, deleted ones too, that are not of their files' versions,
+    and yet wait for nothing. One look at all that is there.
 
     Nobody made them pending when their files were written: who did that believed *target* to be retired, or did not
     have it in his settings.
     """
-    rows = Replica.objects.using(database.alias()).at(target)
+    rows = Replica.objects.using(database.alias()).at(target).filter(file__storage__in=storages)
     return rows.filter(status=Replica.Status.SYNCED).exclude(version=F("file__version"))
 
 
-def distrust_stale(target: str, *, batch: int = 5_000) -> int:
+def distrust_stale(target: str, storages: Sequence[str], *, batch: int = 5_000) -> int:
     """Have those that are ``stale`` sent again; the number."""
-    ids = list(stale(target).values_list("pk", flat=True))
+    ids = list(stale(target, storages).values_list("pk", flat=True))
     total = 0
     for start in range(0, len(ids), batch):
         with transaction.atomic(using=database.alias()):
@@ -114,7 +114,10 @@ def distrust(ids: Sequence[int], *, version: UUID | None = None) -> int:
     chosen = rows.filter(pk__in=ids)
     if version is not None:
         chosen = chosen.filter(version=version)
+    # Whose workers have the file may have changed since the row was written, if that write was not recorded for it.
+    arrived = MediaFile.objects.using(database.alias()).filter(pk=OuterRef("file")).values("node")[:1]
     return rows.filter(pk__in=database.skip_locked(chosen).values("pk")).update(
+        node=Subquery(arrived) if config().deliverer else "",
         status=Replica.Status.PENDING,
         version=None,
         since=now,

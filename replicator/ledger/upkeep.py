@@ -118,8 +118,10 @@ def prune(*, batch: int = 1_000) -> int:
     long_ago = timezone.now() - timedelta(seconds=config().tombstone_age)
     files = MediaFile.objects.using(database.alias())
     replicas = Replica.objects.using(database.alias())
+    # A target that left the settings was not told of the delete: should it come back, that is made up for.
+    untold = ~Q(version=OuterRef("version"))
     open_work = replicas.filter(file=OuterRef("pk")).filter(
-        ~Q(status=Replica.Status.SYNCED) | Q(synced_at__gt=long_ago)
+        ~Q(status=Replica.Status.SYNCED) | Q(synced_at__gt=long_ago) | untold
     )
     finished = files.filter(~Exists(open_work), deleted=True, updated_at__lte=long_ago, outdated_at="")
     total = 0

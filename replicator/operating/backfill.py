@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from replicator import wake
 from replicator.ledger import backfilling, database
 from replicator.models import TargetRun
 from replicator.operating.places import storages_at
-from replicator.operating.work import Later, Stopped, Work
+from replicator.operating.work import Held, Later, Stopped, Work
 
 #: Files that one step looks at. A site's write of one of them waits for the step's transaction: on SQLite, where each
 #: write does, it is shorter, and there is a pause after it.
 _BATCH, _BATCH_SQLITE, _PAUSE_SQLITE = 5_000, 1_000, 0.02
 #: Seconds after which what a transaction of the site had is looked at again.
 _AGAIN = 2.0
-#: The last part: what is lacking still.
-_LOOKING_AGAIN = "looking again"
+#: The second part: what is lacking still. The last: what was written while nobody recorded it for the target.
+_LOOKING_AGAIN, CATCHING_UP = "looking again", "catching up"
 
 
 class Backfill(Work):
     """Walks the files by id. What is recorded meanwhile is recorded for the target by who saves it; unless that is a
-    process with old settings: hence the second look."""
+    process with old settings: hence the second look, and what an older version is there of."""
 
     kind: ClassVar[str] = TargetRun.Kind.BACKFILL
 
@@ -31,6 +32,8 @@ class Backfill(Work):
         return backfilling.living(self._storages()).count()
 
     def step(self) -> bool:
+        if self.run.step == CATCHING_UP:
+            return self._catch_up()
         return self._look_again() if self.run.step == _LOOKING_AGAIN else self._record()
 
     def _record(self) -> bool:
@@ -39,7 +42,8 @@ class Backfill(Work):
         some = list(files.order_by("pk").values_list("pk", flat=True)[: batch_size()])
         if not some:
             if self.run.dry_run:
-                return False
+                self.held.note(step=CATCHING_UP, position=0)
+                return True
             # Up to here only: a process with old settings may go on to save faster than this would come to its end.
             self.held.note(step=_LOOKING_AGAIN, position=0, last=self._newest())
             return True
@@ -58,11 +62,18 @@ class Backfill(Work):
         some = list(ids.filter(pk__gt=self.run.position)[: batch_size()])
         if not some:
             if not lacking.exists():
-                return False
+                self.held.note(step=CATCHING_UP, position=0)
+                return True
             self.held.note(position=0)
             raise Later("transactions of the site have what is left", seconds=_AGAIN)
         with self.held.noting(position=some[-1]) as counts:
             counts["recorded"] = backfilling.record_lacking(self.run.target, storages, some[0] - 1, some[-1])
+        self.sent_now()
+        return True
+
+    def _catch_up(self) -> bool:
+        if not catch_up(self.run, self.held, self._storages(), dry_run=self.run.dry_run):
+            return False
         self.sent_now()
         return True
 
@@ -81,6 +92,17 @@ class Backfill(Work):
         if not storages:
             raise Stopped(f"no storage has the target {self.run.target!r}: there is nothing that it should hold.")
         return [storage.alias for storage in storages]
+
+
+def catch_up(run: TargetRun, held: Held, storages: Sequence[str], *, dry_run: bool) -> bool:
+    """Have some of what is ``stale`` at the run's target sent again. Whether there may be more."""
+    stale = backfilling.stale(run.target, storages).filter(pk__gt=run.position).order_by("pk")
+    some = list(stale.values_list("pk", flat=True)[: batch_size()])
+    if not some:
+        return False
+    with held.noting(position=some[-1]) as counts:
+        counts["outdated"] = len(some) if dry_run else backfilling.distrust(some)
+    return True
 
 
 def batch_size() -> int:

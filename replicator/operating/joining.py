@@ -85,7 +85,7 @@ def _lacks(target: str, *, record: bool) -> bool:
     else:
         lacks = backfilling.lacking(target, storages).exists()
     if record or not lacks:
-        stale = backfilling.distrust_stale(target)
+        stale = backfilling.distrust_stale(target, storages)
         if (lacks and record) or stale:
             wake.wake([target])
         lacks = lacks or bool(stale)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from replicator.ledger import backfilling
-from replicator.models import TargetState
+from replicator.models import Replica, TargetState
 from replicator.operating.places import storages_at
 from replicator.operating.runs import NotStarted
 from replicator.operating.wish import of, size_of
@@ -32,10 +32,14 @@ class Recording:
         return backfilling.lacking(self.target, self.storages).count()
 
     @property
+    def stale(self) -> QuerySet[Replica]:
+        return backfilling.stale(self.target, self.storages)
+
+    @property
     def is_out_of_date(self) -> bool:
         """Whether something that was written is not recorded for it. One look at all that is there."""
         lacks = backfilling.lacking(self.target, self.storages).exists()
-        return lacks or backfilling.stale(self.target).exists()
+        return lacks or self.stale.exists()
 
     def volume(self) -> str:
         files = backfilling.living(self.storages)
@@ -44,10 +48,12 @@ class Recording:
     def effect(self, state: TargetState) -> list[str]:
         lacking = backfilling.lacking(self.target, self.storages)
         facts = lacking.aggregate(bytes=Sum("size"))
-        count = lacking.count()
-        if not count:
+        count, stale = lacking.count(), self.stale.count()
+        if not count and not stale:
             return [f"Nothing: every file that {self.target} should hold is recorded for it."]
         waits = "sent at once"
         if state.paused or state.phase == Phase.READ_ONLY:
             waits = f"wait, since {self.target} is {'paused' if state.paused else state.phase}"
-        return [f"{of(count, 'file')} ({size_of(facts['bytes'] or 0)}) are recorded for {self.target}, and {waits}."]
+        found = f"{of(count, 'file')} ({size_of(facts['bytes'] or 0)}) are recorded for {self.target}, and {waits}."
+        missed = f"{of(stale, 'file')} that were written or deleted while nobody recorded it for {self.target}, too."
+        return [found, missed] if stale else [found]

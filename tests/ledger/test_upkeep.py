@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -135,7 +136,7 @@ def tombstone(name: str, *targets: str) -> None:
     """One that every target confirmed two days ago."""
     write(name, *targets, deleted=True)
     MediaFile.objects.filter(name=name).update(updated_at=ago(days=2))
-    set_row(name, status="synced", synced_at=ago(days=2))
+    set_row(name, status="synced", synced_at=ago(days=2), version=MediaFile.objects.get(name=name).version)
 
 
 def test_a_finished_tombstone_is_removed() -> None:
@@ -153,6 +154,8 @@ def test_a_finished_tombstone_is_removed() -> None:
         ({"status": "pending"}, {}),
         ({"status": "failed"}, {}),
         ({"synced_at": ago(hours=23)}, {}),
+        ({"version": uuid4()}, {}),
+        ({"version": None}, {}),
         ({}, {"updated_at": ago(hours=23)}),
         ({}, {"deleted": False}),
     ],

@@ -37,6 +37,10 @@ def write_report(runs: Sequence[TargetRun], out: OutputWrapper) -> None:
             out.write(f"{run}: {said}")
         if count := run.counts.get("recorded", 0):
             out.write(f"{run}: {count:,} files had no row for it, and have one now.")
+        if count := run.counts.get("lacking", 0):
+            out.write(f"{run}: {count:,} files have no row for it: manage.py replicator backfill {run.target}")
+        if count := run.counts.get("outdated", 0):
+            out.write(f"{run}: {count:,} files were written or deleted while nobody recorded it for {run.target}.")
         if count := run.counts.get("unhashed", 0):
             out.write(f"{run}: of {count:,} files no hash is known: compared by size.")
         _write_findings(run, out)

@@ -13,7 +13,7 @@ from replicator.operating.audit.checking import Checking, confirmed
 from replicator.operating.audit.listing import Listing
 from replicator.operating.audit.options import Options
 from replicator.operating.audit.removing import Removing
-from replicator.operating.backfill import batch_size
+from replicator.operating.backfill import CATCHING_UP, batch_size, catch_up
 from replicator.operating.places import storages_at
 from replicator.operating.work import Held, Stopped
 from replicator.storage.replicated import ReplicatedStorage
@@ -52,7 +52,12 @@ class TargetAudit:
         """Name → what does some of it, and says whether there is more."""
         if self._options.is_sample:
             return {"checking": self._check}
-        parts = {"ledger": self._record, "listing": self._list, "checking": self._check}
+        parts = {
+            "ledger": self._record,
+            CATCHING_UP: self._catch_up,
+            "listing": self._list,
+            "checking": self._check,
+        }
         return {**parts, "unknown": self._remove} if self._options.delete_unknown else parts
 
     def _check_open(self) -> None:
@@ -72,9 +77,11 @@ class TargetAudit:
         return storages
 
     def _record(self) -> bool:
-        """Files that have no row for this target get one."""
+        """Files that have no row for this target get one. Not at one that joins: whether it is filled, and when, is
+        for people to say, by a backfill."""
         run = self._run
-        if life.phase_of(run.target) == Phase.DRAINING:
+        phase = life.phase_of(run.target)
+        if phase == Phase.DRAINING:
             return False
         storages = [storage.alias for storage in self._storages()]
         ids = backfilling.living(storages).filter(pk__gt=run.position, pk__lte=run.last).order_by("pk")
@@ -83,7 +90,7 @@ class TargetAudit:
             return False
         recorded = 0
         with self._held.noting(position=some[-1]) as counts:
-            if run.dry_run or not self._options.repair:
+            if not self._repairs or phase == Phase.JOINING:
                 counts["lacking"] = backfilling.lacking(run.target, storages).filter(pk__in=some).count()
             else:
                 recorded = backfilling.record_lacking(run.target, storages, some[0] - 1, some[-1])
@@ -91,6 +98,19 @@ class TargetAudit:
         if recorded:
             wake.announce([run.target])
         return True
+
+    def _catch_up(self) -> bool:
+        """What was written while nobody recorded it for this target is sent."""
+        storages = [storage.alias for storage in self._storages()]
+        if not catch_up(self._run, self._held, storages, dry_run=not self._repairs):
+            return False
+        if self._repairs:
+            wake.announce([self._run.target])
+        return True
+
+    @property
+    def _repairs(self) -> bool:
+        return self._options.repair and not self._run.dry_run
 
     def _list(self) -> bool:
         Listing(self._run, self._held, self._options, self._storages()).read()
