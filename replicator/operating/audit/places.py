@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from unicodedata import normalize
 
 from replicator.ledger import database
 from replicator.models import MediaFile
@@ -28,11 +29,24 @@ def elsewhere(prefix: str) -> tuple[str, ...]:
     return tuple(set(_inside(prefix)))
 
 
-def others_at(prefix: str, alias: str) -> list[str]:
-    """The other storages in the ledger whose files may be below *prefix* at a target: those of this prefix, whether
-    they have the target or not, and those that STORAGES does not name any more."""
-    apart = {storage.alias for storage in replicated_storages() if prefix_of(storage) != prefix}
-    return [known for known in _recorded() if known != alias and known not in apart]
+def recorded() -> dict[str, set[str]]:
+    """Storage → its prefixes, of those that the ledger has files of; none of one that STORAGES names no more."""
+    prefixes: dict[str, set[str]] = {alias: set() for alias in _recorded()}
+    for storage in replicated_storages():
+        if storage.alias in prefixes:
+            prefixes[storage.alias].add(prefix_of(storage))
+    return prefixes
+
+
+def names_at(path: str, prefixes: Collection[str]) -> set[str]:
+    """The names that a file of a storage with these *prefixes* may have in the ledger if its *path* at targets is
+    this one. Without a prefix it may be any part of the path, up to its end."""
+    parts = path.strip("/").split("/")
+    names = {path.removeprefix(prefix) for prefix in prefixes if path.startswith(prefix)}
+    if not prefixes:
+        names = {"/".join(parts[start:]) for start in range(len(parts))}
+    # Some file systems give names back in another form of Unicode than they got them.
+    return {form for name in names for form in (name, normalize("NFC", name), normalize("NFD", name))}
 
 
 def _recorded() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from replicator.errors import DeliveryError
 from replicator.ledger import Write, database
 from replicator.models import AuditFinding, MediaFile, TargetRun
 from replicator.operating.audit.options import Options
-from replicator.operating.audit.places import others_at, prefix_of
+from replicator.operating.audit.places import names_at, prefix_of, recorded
 from replicator.operating.work import Held, Stopped
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import ReplicatedStorage
@@ -50,25 +51,21 @@ class Removing:
         with ThreadPoolExecutor(min(self._target.concurrency, len(some)), thread_name_prefix="audit") as pool:
             reasons = list(pool.map(self._why_not, some, [taken.get(finding.pk, "") for finding in some]))
         for finding, why in zip(some, reasons, strict=True):
-            if why:
-                finding.cure, finding.text = Cure.FAILED, f"{finding.text}; not removed: {why}"
-        chosen = [finding for finding, why in zip(some, reasons, strict=True) if not why]
-        # Before that is noted: who is killed in between finds them recorded.
-        recorded = self._record(chosen)
-        for finding in chosen:
-            if (finding.storage, finding.name) in recorded:
-                finding.cure = Cure.DELETED
-            else:
-                finding.cure, finding.text = (
-                    Cure.FAILED,
-                    f"{finding.text}; not removed: the site has written it since",
-                )
-        with self._held.noting(position=some[-1].pk) as counts:
-            counts["deleted"] = len(recorded)
-            AuditFinding.objects.using(database.alias()).bulk_update(some, ["cure", "text"])
-        if recorded:
-            wake.announce([self._run.target])
+            self._deal_with(finding, why)
+        wake.announce([self._run.target])
         return True
+
+    def _deal_with(self, finding: AuditFinding, why: str) -> None:
+        """Record it as deleted, unless there is a reason *why* it is to stay. Each by itself: a cancel that comes in
+        between is heeded, and who waits for one name that the site has just now keeps no other from it."""
+        with self._held.noting(position=finding.pk) as counts:
+            if not why and not self._record(finding):
+                why = "the site has written it since"
+            finding.cure = Cure.FAILED if why else Cure.DELETED
+            if why:
+                finding.text = f"{finding.text}; not removed: {why}"
+            finding.save(using=database.alias(), update_fields=["cure", "text"])
+            counts["deleted"] += not why
 
     def _check_number(self) -> None:
         removable = self._run.counts.get("removable", 0)
@@ -82,14 +79,21 @@ class Removing:
             )
 
     def _taken(self, some: Sequence[AuditFinding]) -> dict[int, str]:
-        """Ids of those that are in the place of a file of another storage; and its alias."""
+        """Ids of those that are in the place of a file which the ledger knows otherwise: of another storage, whose
+        place may be inside this one's or around it, or in another form of Unicode; and the alias of that one."""
+        wanted: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        prefixes = recorded()
+        for finding in some:
+            if storage := self._storages.get(finding.storage):
+                path = prefix_of(storage) + finding.name
+                for alias, its in prefixes.items():
+                    for name in names_at(path, its) - ({finding.name} if alias == finding.storage else set()):
+                        wanted[alias][name].add(finding.pk)
         found: dict[int, str] = {}
-        for alias in {finding.storage for finding in some} & self._storages.keys():
-            those = {finding.name: finding.pk for finding in some if finding.storage == alias}
-            others = others_at(prefix_of(self._storages[alias]), alias)
-            files = MediaFile.objects.using(database.alias()).filter(storage__in=others, deleted=False)
-            rows = files.filter(name__in=list(those)).values_list("name", "storage")
-            found.update((those[name], storage) for name, storage in rows)
+        for alias, names in wanted.items():
+            files = MediaFile.objects.using(database.alias()).filter(storage=alias, deleted=False)
+            for name in files.filter(name__in=list(names)).values_list("name", flat=True):
+                found.update(dict.fromkeys(names[name], alias))
         return found
 
     def _why_not(self, finding: AuditFinding, taken: str) -> str:
@@ -112,12 +116,9 @@ class Removing:
             return "it was written meanwhile"
         return ""
 
-    def _record(self, chosen: Sequence[AuditFinding]) -> set[tuple[str, str]]:
-        """Note them as deleted at this target alone, unless the ledger knows them by now. Those that are so then."""
-        found: set[tuple[str, str]] = set()
-        for alias in {finding.storage for finding in chosen}:
-            names = [finding.name for finding in chosen if finding.storage == alias]
-            ledger.record_new([Write(alias, name, deleted=True) for name in names], [self._run.target])
-            files = MediaFile.objects.using(database.alias()).filter(storage=alias, name__in=names, deleted=True)
-            found.update((alias, name) for name in files.values_list("name", flat=True))
-        return found
+    def _record(self, finding: AuditFinding) -> bool:
+        """Note it as deleted at this target alone, unless the ledger knows it by now. Whether it is so then."""
+        write = Write(finding.storage, finding.name, deleted=True)
+        ledger.record_new([write], [self._run.target])
+        files = MediaFile.objects.using(database.alias()).filter(storage=write.storage, name=write.name, deleted=True)
+        return files.exists()
