@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from replicator import wake
 from replicator.conf import config
 from replicator.ledger import life, nodes
 from replicator.ledger.database import alias
 from replicator.models import MediaFile, Replica
+from replicator.operating import runs
 from replicator.operating.retiring import is_confirmed
 from replicator.operating.runs import NotStarted
 from replicator.operating.wish import of
@@ -63,14 +64,16 @@ def forget(node: str, *, confirm: str = "") -> int:
             f"Only the disk of {node} has {of(int(needed), 'file')}: can it be read once more? Then let its workers "
             f"run until the targets have them. If they are lost anyway, say so: --confirm {needed}"
         )
+    run = runs.open_run("", node)
+    if run is not None:
+        runs.cancel(run)
     changed = nodes.forget(node)
     wake.wake(sorted(config().targets.keys() - life.closed_now()))
     return changed
 
 
 def _only_there(node: str) -> QuerySet[MediaFile]:
-    """Living files that arrived there, and that no target has."""
-    held = Replica.objects.using(alias()).current().filter(file=OuterRef("pk"))
-    waits = Replica.objects.using(alias()).backlog().filter(file=OuterRef("pk"))
-    files = MediaFile.objects.using(alias()).filter(Q(node=node), deleted=False)
-    return files.filter(Exists(waits), ~Exists(held)).order_by("pk")
+    """Living files that arrived there, and that no target of the settings has; also those that none was to have."""
+    held = Replica.objects.using(alias()).current().filter(file=OuterRef("pk"), target__in=list(config().targets))
+    files = MediaFile.objects.using(alias()).filter(node=node, deleted=False)
+    return files.filter(~Exists(held)).order_by("pk")

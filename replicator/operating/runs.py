@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from replicator import wake
 from replicator.conf import config
+from replicator.ledger import nodes
 from replicator.ledger.database import alias
 from replicator.models import TargetRun
 
@@ -98,11 +99,12 @@ def sweep() -> list[int]:
 
 
 def prune() -> int:
-    """Remove the reports of runs that ended long ago; their number."""
-    old = (
-        TargetRun.objects.using(alias())
-        .exclude(state__in=TargetRun.OPEN)
-        .filter(ended_at__lte=timezone.now() - _KEPT)
+    """Remove the reports of runs that ended long ago; their number. But the last of a kind at a target: it says
+    whether what is known there can be believed, and whether a retirement is through."""
+    reports = TargetRun.objects.using(alias())
+    same = reports.filter(target=OuterRef("target"), kind=OuterRef("kind"), dry_run=False)
+    old = reports.exclude(state__in=TargetRun.OPEN).filter(
+        Q(dry_run=True) | Exists(same.filter(pk__gt=OuterRef("pk"))), ended_at__lte=timezone.now() - _KEPT
     )
     ids = list(old.values_list("pk", flat=True)[:100])
     TargetRun.objects.using(alias()).filter(pk__in=ids).delete()
@@ -118,6 +120,8 @@ def _wake(run: TargetRun) -> None:
     # What Flower shows beside the task's name.
     about = f"{run.kind} {run.target or run.node or 'local disk'}"
     node = run.node if config().deliverer else ""
+    if node in nodes.known() and nodes.is_gone(node):
+        return  # the broker would keep the messages until its workers come back
     wake.send(f"replicator.{run.kind}", [run.pk, about], node=node)
 
 
