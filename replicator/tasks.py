@@ -61,11 +61,12 @@ def audit(self: Task[Any, Any], /, run: int | None = None, _about: str = "", **o
 @shared_task(name="replicator.sweep", ignore_result=True)
 def sweep() -> list[str]:
     """Wake a worker for each target that has work due, and for each copy: retries, ended leases, lost messages."""
-    operating.sweep_targets()
     due = _sweep()
     staging.sweep()
     operating.sweep()
     counters.note_swept()
+    # Last: what it finds out of one target may take its time, or fail, and keeps no other from its files.
+    operating.sweep_targets()
     return due
 
 

@@ -52,8 +52,13 @@ def has_late(target: str) -> bool:
 def remove_late(target: str, *, batch: int = 5_000) -> int:
     """Remove what processes have recorded for *target* that did not know yet that it is retired; the number."""
     rows = replicas_at(target)
-    ids = [*rows.pending().values_list("pk", flat=True)[:batch], *rows.failed().values_list("pk", flat=True)[:batch]]
-    return remove(ids) if ids else 0
+    states = TargetState.objects.using(database.alias()).filter(pk=target, phase=TargetState.Phase.RETIRED)
+    with transaction.atomic(using=database.alias()):
+        # Whoever activates it waits, or has done so: what is recorded for it then is meant.
+        if not states.select_for_update().exists():
+            return 0
+        late = [rows.pending(), rows.failed()]
+        return remove([pk for some in late for pk in some.values_list("pk", flat=True)[:batch]])
 
 
 def is_unsettled(target: str) -> bool:

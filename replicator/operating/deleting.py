@@ -6,16 +6,22 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
 
 from django.core.files.storage import InvalidStorageError, storages
 
 from replicator.errors import DeliveryError, LeaseEnded, Refused, Unavailable
+from replicator.local import ASKING
 from replicator.models import MediaFile, Replica
 from replicator.operating.work import Held
 from replicator.storage.reading import target_file
+from replicator.storage.replicated import replicated_storages
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
+from replicator.targets.webdav import WebDAVTarget
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +91,30 @@ class Deleting:
     def _may_send(self) -> None:
         if self._stopped or time.monotonic() >= self._held.ends:
             raise LeaseEnded("the run was held up before its turn came")
+
+
+def own_folder_at(alias: str) -> str:
+    """The storage in whose folder on this disk the target *alias* deletes; empty if there is none.
+
+    No setting tells whether a WebDAV server is this machine. So a file that nobody sent is put there, and deleted at
+    the target: what is gone then is the same file. Raises ``DeliveryError`` if the target gives no answer.
+    """
+    target = get_target(alias)
+    if not isinstance(target, WebDAVTarget):
+        return ""  # of other kinds it is known where they keep their files
+    for storage in replicated_storages():
+        name = f"{ASKING}{uuid4().hex}"
+        place = Path(storage.location, name)
+        # Who can't write here can't tell; nor is anything deleted by a target that refuses to.
+        with suppress(Refused, OSError):
+            place.touch()
+            try:
+                target.delete(target_file(storage, name))
+                if not place.exists():
+                    return storage.alias
+            finally:
+                place.unlink(missing_ok=True)
+    return ""
 
 
 def _target_file(file: MediaFile, may_send: object) -> TargetFile:

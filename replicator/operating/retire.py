@@ -12,7 +12,7 @@ from replicator.conf import config
 from replicator.ledger import life, retiring
 from replicator.models import TargetRun, TargetState
 from replicator.operating.backfill import batch_size, breathe
-from replicator.operating.deleting import Deleted, Deleting
+from replicator.operating.deleting import Deleted, Deleting, own_folder_at
 from replicator.operating.retiring import only_here_among
 from replicator.operating.work import Held, Later, Stopped, Work
 
@@ -82,12 +82,18 @@ class Retire(Work):
                 raise Stopped(f'{self.target} is not in REPLICATOR["TARGETS"] any more: nobody can delete there.')
             if state.paused:
                 raise Later(f"{self.target} is paused", seconds=_AGAIN)
-            self._wait_for_quiet(state)
-
-    def _wait_for_quiet(self, state: TargetState) -> None:
-        """Until no PUT can bring back what is deleted: see "Doubt" in the ledger's protocol."""
         if self.run.position or self.run.step:
             return
+        self._wait_for_quiet(state)
+        if self.delete and (own := own_folder_at(self.target)):
+            raise Stopped(
+                f"{self.target} keeps its files in the folder of its storage {own!r} here: deleting would hit both, "
+                f"so none was deleted. To leave them there: manage.py replicator retire {self.target}"
+            )
+
+    def _wait_for_quiet(self, state: TargetState) -> None:
+        """Until no PUT can bring back what is deleted; nor, where nothing is, undo what is sent there next, should
+        the target be activated at once: see "Doubt" in the ledger's protocol."""
         now = timezone.now()
         believed = state.phase_since + timedelta(seconds=_BELIEVED)
         if now < believed:

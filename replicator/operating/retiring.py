@@ -20,6 +20,7 @@ from replicator.ledger import backfilling, life, nodes, retiring
 from replicator.ledger.database import alias as database_alias
 from replicator.models import MediaFile, Replica, TargetRun, TargetState
 from replicator.operating import runs
+from replicator.operating.progress import is_resync_unfinished
 from replicator.operating.runs import NotStarted
 from replicator.storage.reading import target_file
 from replicator.storage.replicated import replicated_storages
@@ -110,8 +111,14 @@ def _is_local(file: MediaFile, there: Collection[str]) -> bool:
 
 
 def usable_beside(target: str) -> set[str]:
-    """The other targets whose copies are counted on."""
-    return config().targets.keys() - life.unreliable() - {target}
+    """The other targets whose copies are counted on. Not one that was wiped and is not through with its resync: what
+    the ledger says of it may be of before."""
+    others = config().targets.keys() - life.unreliable() - {target}
+    resyncs = TargetRun.objects.using(database_alias()).filter(kind=TargetRun.Kind.RESYNC, dry_run=False)
+    wiped = set(resyncs.filter(state__in=TargetRun.OPEN).values_list("target", flat=True))
+    joining = life.states().filter(target__in=others - wiped, phase=TargetState.Phase.JOINING)
+    wiped |= {state.target for state in joining if is_resync_unfinished(state.target, state.phase_since)}
+    return others - wiped
 
 
 def check_nothing_is_lost(target: str) -> None:

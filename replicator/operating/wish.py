@@ -58,7 +58,10 @@ class Wish(ABC):
         return retiring.replicas_at(self.target).pending().count()
 
     def enter(self, phase: str) -> None:
-        life.enter(self.target, phase, note=self.note)
+        """Raises ``NotStarted`` if it is in another phase by now than it was when this was asked for."""
+        was = self.state.phase
+        if phase != was and not life.enter(self.target, phase, note=self.note, only_from=[was]):
+            raise NotStarted(f"{self.target} was {was}, and is {life.phase_of(self.target)} by now: look again.")
 
     def start(self, kind: str, **options: Any) -> TargetRun:
         return runs.start(kind, self.target, options=options, dry_run=self.dry_run, who=self.who)

@@ -150,7 +150,8 @@ def work(
     until = now + timedelta(seconds=config().lease_seconds)
     free = TargetRun.objects.using(alias()).filter(Q(lease=None) | Q(lease_until__lte=now), pk=run_id)
     task_id = UUID(task) if task else None
-    if not free.filter(state=State.RUNNING, due_at__lte=now).update(lease=token, lease_until=until, task=task_id):
+    taken = {"lease": token, "lease_until": until, "task": task_id, "worked_at": now}
+    if not free.filter(state=State.RUNNING, due_at__lte=now).update(**taken):
         return {"skipped": "busy, or not running"}
     run = TargetRun.objects.using(alias()).get(pk=run_id)
     held = Held(run, token)
