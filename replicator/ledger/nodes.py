@@ -79,7 +79,7 @@ def is_gone(node: str) -> bool:
     for target in config().targets:
         # What was tried waits for another try, and so is due last.
         last = waiting.pending().at(target).order_by("-due_at").values_list("attempts", flat=True).first()
-        if last or waiting.due(long_ago).at(target).exists():
+        if last or waiting.due(long_ago).at(target).any():
             return True
     return False
 

@@ -46,7 +46,7 @@ def remove(ids: Sequence[int]) -> int:
 def has_late(target: str) -> bool:
     """Whether something was recorded for *target* that is not known to be there: two index probes."""
     rows = replicas_at(target)
-    return rows.pending().exists() or rows.failed().exists()
+    return rows.pending().any() or rows.failed().exists()
 
 
 def remove_late(target: str, *, batch: int = 5_000) -> int:

@@ -18,7 +18,7 @@ def due_targets(targets: Iterable[str], *, for_seconds: float = 0.0) -> list[str
     """Those of *targets* that have work due now, and for so long, that this process may do. One index probe each,
     however many rows."""
     due = Replica.objects.using(database.alias()).due(timezone.now() - timedelta(seconds=for_seconds))
-    return [target for target in targets if any(due.at(target).of(node).exists() for node in nodes.to_serve(target))]
+    return [target for target in targets if any(due.at(target).of(node).any() for node in nodes.to_serve(target))]
 
 
 def due_work(targets: Iterable[str]) -> dict[str, list[str]]:
@@ -30,7 +30,7 @@ def due_work(targets: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for target in targets:
         for node in nodes.with_pending(target):
-            if due.at(target).of(node).exists():
+            if due.at(target).of(node).any():
                 whose = found.setdefault("" if node and nodes.is_gone(node) else node, [])
                 if target not in whose:
                     whose.append(target)

@@ -66,6 +66,14 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
         free = Q(lease=None) | Q(lease_until__lte=now)
         return self.pending().filter(free, due_at__lte=now)
 
+    def any(self) -> bool:
+        """Whether there are any of these pending ones, by a look at the first in the order of the index of due work.
+
+        Not ``exists()``, which forgets all order: while much waits elsewhere, PostgreSQL takes it that some row will
+        soon do, and reads the whole table to find that none does.
+        """
+        return bool(self.order_by("target", "node", "due_at").values("pk")[:1])
+
     def current(self) -> ReplicaQuerySet:
         """Of living files, at targets that are known to hold them as they are now."""
         return self.filter(status=Replica.Status.SYNCED, version=F("file__version"), file__deleted=False)

@@ -211,3 +211,27 @@ def test_looking_for_due_work_reads_the_partial_index() -> None:
             assert "SCAN" not in plan, plan
     failed = Replica.objects.failed().at(TARGET).order_by("since").explain()
     assert "replicator_failed" in failed, failed
+
+
+@postgresql_only
+def test_a_backlog_at_one_target_costs_the_others_no_look_through_the_table() -> None:
+    """Promise 7: where much is pending, PostgreSQL takes it that some of it is anybody's, and looks for one row in
+    the table: of ten million rows, several times a minute."""
+    many(20_000, status="pending", target="down")
+    table = Replica._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} (file_id, target, node, status, since, due_at, attempts, doubt, provisional,"
+            " error_kind, error_text)"
+            f" SELECT file_id, %s, '', 'synced', since, due_at, 0, FALSE, FALSE, '', '' FROM {table}",
+            [TARGET],
+        )
+        cursor.execute("ANALYZE")
+        with CaptureQueriesContext(connection) as queries:
+            assert ledger.due_targets([TARGET]) == []
+            assert ledger.due_work([TARGET]) == {}
+        for query in queries:
+            cursor.execute(f"EXPLAIN {query['sql']}")
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+            assert "replicator_due" in plan, plan
+            assert "Seq Scan" not in plan, plan
