@@ -96,7 +96,12 @@ def _standing() -> Iterator[Metric]:
         "target_up",
         "0: its circuit breaker is open, so that nothing is sent but trials",
         ["target"],
-        [((target,), state is None or state.state != down) for target, state in known.items()],
+        # Of one that is retired nobody finds out, nor is to be told.
+        [
+            ((target,), state is None or state.state != down)
+            for target, state in known.items()
+            if state is None or state.phase != TargetState.Phase.RETIRED
+        ],
     )
     yield _gauge(
         "target_paused",
@@ -185,7 +190,14 @@ def _work() -> Iterator[Metric]:
         labels,
         [((place_of(run), run.kind), run.done) for run in under_way],
     )
-    audits = runs.filter(kind=TargetRun.Kind.AUDIT, state=TargetRun.State.DONE)
+    # Not of places that there are no more: those audits grow old, and what they found is nobody's business.
+    retired = TargetState.objects.using(database.alias()).filter(phase=TargetState.Phase.RETIRED).values("target")
+    nodes = NodeState.objects.using(database.alias()).values("node")
+    audits = (
+        runs.filter(Q(target="") | Q(target__in=list(config().targets)), Q(node="") | Q(node__in=nodes))
+        .exclude(target__in=retired)
+        .filter(kind=TargetRun.Kind.AUDIT, state=TargetRun.State.DONE)
+    )
     newest = audits.filter(target=OuterRef("target"), node=OuterRef("node")).order_by("-pk").values("pk")[:1]
     last = [audit for audit in audits.filter(pk=Subquery(newest)) if audit.ended_at is not None]
     yield _gauge(
@@ -228,13 +240,13 @@ def _work() -> Iterator[Metric]:
 def _machines() -> Iterator[Metric]:
     """Workers, and the machines that they are on. Two statements."""
     now = timezone.now()
-    slots = Slot.objects.using(database.alias()).order_by().values_list("target")
-    busy = dict(slots.annotate(n=Count("pk", filter=Q(lease_until__gt=now))))
+    slots = Slot.objects.using(database.alias()).filter(lease_until__gt=now).order_by().values_list("target")
+    busy = dict(slots.annotate(n=Count("pk")))
     yield _gauge(
         "slots_busy",
         "Worker processes that are busy with a target",
         ["target"],
-        [((target,), number) for target, number in busy.items()],
+        [((target,), busy.get(target, 0)) for target in sorted({*config().targets, *busy})],
     )
     nodes = NodeState.objects.using(database.alias()).order_by("node")
     yield _gauge(

@@ -67,7 +67,8 @@ def current(targets: Iterable[str]) -> dict[tuple[str, str], Backlog]:
         number = sample.pending if status == PENDING else sample.failed
         known = found[target, status].oldest
         # What is due first is not always what was written first.
-        oldest = sample.at - timedelta(seconds=sample.lag) if status == PENDING else known
+        waited = status == PENDING and sample.pending > 0
+        oldest = sample.at - timedelta(seconds=sample.lag) if waited else known
         found[target, status] = Backlog(max(number, _MOST), min(filter(None, (known, oldest)), default=None))
     return found
 

@@ -167,6 +167,24 @@ def test_a_target_that_only_the_ledger_knows_is_told_of(scraped: Any, settings: 
     assert value(scraped(), "backlog", target="gone", status="pending") == 1
 
 
+def test_what_is_retired_or_gone_rings_no_alarm(scraped: Any) -> None:
+    """A host that died and was retired stays down for ever, and nobody audits it: alerts would never end."""
+    week_ago = timezone.now() - timedelta(days=7)
+    for target in ("media1", "gone", "media2"):
+        TargetRun.objects.create(kind="audit", target=target, state="done", ended_at=week_ago, counts={"wrong": 2})
+    TargetRun.objects.create(kind="audit", target="", node="web9", state="done", ended_at=week_ago)
+    TargetRun.objects.create(kind="audit", target="", node="web1", state="done", ended_at=week_ago)
+    NodeState.objects.create(node="web1", seen_at=week_ago)
+    Slot.objects.create(target="gone", number=0)
+    TargetState.objects.create(target="media1", state="down", phase="retired")
+    samples = scraped()
+    for name in ("audit_timestamp_seconds", "audit_found"):
+        assert {each["target"] for each in names(samples, name)} == {"media2", "local disk of web1"}
+    assert [each["target"] for each in names(samples, "target_up")] == ["media2"]
+    assert value(samples, "target_phase", target="media1", phase="retired") == 1
+    assert [each["target"] for each in names(samples, "slots_busy")] == ["media1", "media2"]
+
+
 # Cost and trouble
 
 

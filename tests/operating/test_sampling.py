@@ -271,6 +271,18 @@ def test_of_a_large_backlog_the_last_sample_tells(
     assert backlogs.current(["media1"])["media1", "pending"].count == 51
 
 
+def test_a_large_backlog_that_has_just_come_is_not_old(
+    site: ReplicatedStorage,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When nothing waited at the last sample, nothing can have waited since then."""
+    monkeypatch.setattr(backlogs, "_MOST", 10)
+    sampling.sample()
+    TargetSample.objects.update(at=timezone.now() - timedelta(seconds=100))
+    record_many(50, status="pending")
+    assert backlogs.current(["media1"])["media1", "pending"].lag(timezone.now()) < 50
+
+
 def test_counting_what_waits_reads_no_table_on_postgresql(site: ReplicatedStorage) -> None:  # noqa: F811
     """Whatever its statistics say: a look goes along the index, and ends."""
     if connection.vendor != "postgresql":
