@@ -6,6 +6,7 @@ import logging
 import time
 from datetime import timedelta
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
@@ -40,8 +41,11 @@ def sweep() -> None:
     states = {state.target: state for state in life.states()}
     for target in config().targets:
         state = states.get(target) or life.meet(target)
-        if state.phase == Phase.JOINING and _has_joined(state):
-            life.enter(target, Phase.ACTIVE, note="has what it should hold", only_from=[Phase.JOINING])
+        try:
+            if state.phase == Phase.JOINING and _has_joined(state):
+                life.enter(target, Phase.ACTIVE, note="has what it should hold", only_from=[Phase.JOINING])
+        except ImproperlyConfigured as error:  # a storage of the settings: what else the sweep does goes on
+            log.error("target can't be active", extra={"target": target, "error": str(error)})  # noqa: TRY400
     for target, state in states.items():
         if state.phase == Phase.RETIRED:
             _tidy(state)

@@ -13,8 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from replicator import operating
-from replicator.ledger import Write, life, record_new
+from replicator import operating, tasks
+from replicator.ledger import Write, counters, life, record_new
 from replicator.models import MediaFile, Replica, TargetRun, TargetState
 from replicator.operating import progress
 from replicator.operating.progress import joining_of, progress_of
@@ -57,6 +57,24 @@ def test_a_target_added_to_a_site_with_files_joins_until_it_has_all(site: Site) 
     sweep()
     assert phase("media4") == "active"
     assert set(at("media4").files) == {"media/a.txt", "media/b.txt"}
+
+
+def test_a_storage_with_wrong_settings_keeps_no_file_waiting(
+    site: Site, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Promise 1: retries and lost messages wait for the sweep, which goes on; and the log says what is wrong."""
+    options = {"alias": "wrong", "location": str(site.media / "wrong"), "targets": ["media9"]}
+    wrong = {"BACKEND": "replicator.storage.ReplicatedStorage", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "wrong": wrong}
+    TargetState.objects.filter(pk="media2").update(phase="joining")
+    woken: list[str] = []
+    monkeypatch.setattr("replicator.wake.wake", lambda targets, *_: woken.extend(targets))
+    site.storage.save("a.txt", ContentFile(b"1"))
+    assert tasks.sweep() == ["media1", "media2"]
+    assert woken == ["media1", "media2"]
+    assert "target can't be active" in caplog.text
+    assert phase("media2") == "joining"
+    assert counters.SWEPT_AT in counters.read()[""]
 
 
 def test_a_file_that_is_saved_while_a_target_joins_is_sent_there(site: Site) -> None:
