@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from uuid import UUID
 
-from django.db import DatabaseError
+from django.db import Error
 
 from replicator import ledger, wake
 from replicator.conf import config
@@ -165,9 +165,19 @@ class Turn:
         # First the flag, then the look: what is recorded after the look is announced again.
         wake.clear_flag(self.target.alias)
         alias = self.target.alias
-        batch = (
-            ledger.claim_one(alias) if self.trial else ledger.claim(alias, self.conf.batch_size, storage=self.storage)
-        )
+        self.looked = time.monotonic()
+        try:
+            batch = (
+                ledger.claim_one(alias)
+                if self.trial
+                else ledger.claim(alias, self.conf.batch_size, storage=self.storage)
+            )
+        except Error as error:
+            if not self.in_hand:
+                raise
+            # What is on its way can be settled all the same, once the database is back.
+            note_trouble(error)
+            return False
         self.looked = time.monotonic()
         if batch.claims:
             self.claimed = True
@@ -212,7 +222,7 @@ class Turn:
             return
         try:
             sources = ledger.sources([outcome.claim for outcome in missing])
-        except DatabaseError as error:
+        except Error as error:
             note_trouble(error)
             sources = {}
         for outcome in missing:
@@ -243,7 +253,10 @@ class Turn:
             fresh, self.done = self.done, []
             self.unsettled = self.held.settle(self.unsettled + fresh)
             counters.count(fresh)
-            self._note_health(fresh)
+            try:
+                self._note_health(fresh)
+            except Error as error:
+                note_trouble(error)
             self.done_since = time.monotonic()
 
     def _settle_the_rest(self) -> None:
@@ -259,7 +272,7 @@ class Turn:
                 health.renew_slot(self.slot, self.conf.lease_seconds)
                 if self.conf.deliverer:
                     nodes.note_seen(self.conf.deliverer)
-            except DatabaseError as error:
+            except Error as error:
                 note_trouble(error)
 
     def _note_health(self, outcomes: list[Outcome]) -> None:

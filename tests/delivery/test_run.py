@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from replicator import delivery, ledger, tasks
+from replicator.ledger import health
 from replicator.models import Replica
 from replicator.targets import get_target
 from replicator.testing import MemoryTarget
@@ -37,6 +38,34 @@ def test_a_database_that_fails_once_costs_no_second_transfer(
         default_storage.save(f"{number}.txt", ContentFile(b"1"))
     assert delivery.deliver("media1").put == 20
     assert len(target.operations) == 20
+    assert set(Replica.objects.values_list("status", "doubt", "lease")) == {("synced", False, None)}
+
+
+@pytest.mark.parametrize("place", ["ledger.claim", "ledger.health.note_success"])
+def test_nor_does_one_that_fails_while_files_are_on_their_way(
+    target: MemoryTarget, monkeypatch: pytest.MonkeyPatch, settings: Any, place: str
+) -> None:
+    """Promise 1: whatever statement it fails at, what is on its way then is settled when it is back."""
+    settings.REPLICATOR = {**settings.REPLICATOR, "BATCH_SIZE": 10}
+    target = get_target("media1")  # type: ignore[assignment]
+    target.lag = 0.1
+    owner: Any = ledger if place == "ledger.claim" else health
+    name = place.rpartition(".")[2]
+    real, calls = getattr(owner, name), []
+
+    def fails_once(*args: Any, **named: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise InterfaceError("the connection is closed")
+        return real(*args, **named)
+
+    monkeypatch.setattr(owner, name, fails_once)
+    for number in range(30):
+        default_storage.save(f"{number}.txt", ContentFile(b"1"))
+    delivery.deliver("media1")
+    delivery.deliver("media1")
+    assert len(calls) > 2
+    assert sorted(target.operations) == sorted({*target.operations}), "none was sent twice"
     assert set(Replica.objects.values_list("status", "doubt", "lease")) == {("synced", False, None)}
 
 
