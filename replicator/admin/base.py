@@ -175,7 +175,8 @@ class ReplicaColumns:
         if not replica.error_kind:
             return "-"
         http = f" (HTTP {replica.http_status})" if replica.http_status else ""
-        return format_html("<b>{}</b>{}<br>{}", replica.error_kind, http, Truncator(replica.error_text).chars(200))
+        text = Truncator(replica.error_text).chars(200)
+        return format_html('<div class="replicator-error"><b>{}</b>{}<br>{}</div>', replica.error_kind, http, text)
 
 
 class Choices(admin.SimpleListFilter):

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 
 from replicator.admin import chart
 from replicator.admin.copyshown import lasting, percent
+from replicator.admin.runshown import sentence
 from replicator.models import TargetState
 from replicator.overview import Disk, Overview, TargetCard
 
@@ -62,11 +63,20 @@ def badges_of(card: TargetCard) -> list[Badge]:
     return found
 
 
+def is_used(card: TargetCard) -> bool:
+    """Whether it is anybody's business how the target fares."""
+    return card.status.configured and card.phase != Phase.RETIRED
+
+
+def is_down(card: TargetCard) -> bool:
+    return card.status.state == State.DOWN and is_used(card)
+
+
 def sentences_of(card: TargetCard) -> list[str]:
     """Why it is as it is, and what comes next."""
     of = card.status
     found = []
-    if of.state == State.DOWN and of.configured and card.phase != Phase.RETIRED:
+    if is_down(card):
         if of.state_since:
             seconds = (timezone.now() - of.state_since).total_seconds()
             found.append(_("Down for %(time)s.") % {"time": lasting(seconds)})
@@ -83,9 +93,9 @@ def sentences_of(card: TargetCard) -> list[str]:
                 found.append(_("One file is tried there %(when)s.") % {"when": _ahead(card.retry_at)})
         elif not card.paused:
             found.append(_("It is probed again and again; once it answers, its backlog is sent at once."))
-    elif card.failures and of.reason:
+    elif card.failures and of.reason and is_used(card):
         count = ngettext("The last attempt failed: %(why)s", "The last %(n)s attempts failed: %(why)s", card.failures)
-        found.append(count % {"n": card.failures, "why": of.reason})
+        found.append(count % {"n": card.failures, "why": sentence(of.reason)})
     if card.paused:
         found.append(_("Nothing is sent there, nor asked of it, until it is resumed."))
     elif card.phase == Phase.READ_ONLY:

@@ -71,7 +71,7 @@ def chart(span: Span, target: str = "", *, numbers: bool = False) -> Chart:
         _("Backlog of %(where)s") % {"where": where},
     )
     files = _curve(
-        span, points, lambda p: p.files, "files", _("Files per second"), rate,
+        span, points, lambda p: p.files, "files", _("Files/s"), rate,
         _("Files per second of %(where)s") % {"where": where},
     )  # fmt: skip
     return Chart(since, [backlog, files], _rows(points) if numbers else [])

@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import InvalidStorageError, storages
 from django.db.models import FileField, Prefetch, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -32,6 +32,9 @@ from replicator.models import MediaFile, Replica
 from replicator.storage.protected import ProtectedStorage
 from replicator.storage.replicated import replicated_storages
 from replicator.targets import get_target
+
+#: Targets that a file's row shows one by one; of more, those that lack the file are what people look for.
+_FEW = 5
 
 if TYPE_CHECKING:
     InlineBase = admin.TabularInline[Any, Any]
@@ -97,6 +100,9 @@ class MediaFileAdmin(RequeueAdmin):
     ]
     readonly_fields = ["link", "human_size"]
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": _("Files"), **(extra_context or {})})
+
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*self.list_display, *(["mogile_class"] if _has_classes() else [])]
 
@@ -128,18 +134,27 @@ class MediaFileAdmin(RequeueAdmin):
 
     @admin.display(description=_("targets"))
     def targets(self, file: MediaFile) -> SafeString:
-        known = config().targets
-        return format_html_join(
+        known = list(config().targets)
+        order = {target: number for number, target in enumerate(known)}
+        replicas = sorted(file.replicas.all(), key=lambda replica: order.get(replica.target, len(known)))
+        well = [each for each in replicas if each.status == Replica.Status.SYNCED and each.target in order]
+        together = well if len(replicas) > _FEW else []
+        shown = format_html_join(
             " ",
             '<a href="{}">{}</a>',
             (
                 (
                     reverse(f"{self.admin_site.name}:replicator_replica_change", args=[replica.pk]),
-                    badge(replica.status if replica.target in known else "gone", replica.target, _reason(replica)),
+                    badge(replica.status if replica.target in order else "gone", replica.target, _reason(replica)),
                 )
-                for replica in file.replicas.all()
+                for replica in replicas
+                if replica not in together
             ),
         )
+        if not together:
+            return shown
+        text = _("%(count)s synced") % {"count": len(together)}
+        return format_html("{} {}", shown, badge("synced", text, ", ".join(each.target for each in together)))
 
     @admin.display(description=_("address"))
     def link(self, file: MediaFile) -> SafeString | str:

@@ -19,6 +19,8 @@ from replicator.admin.cardwords import (
     ago,
     badges_of,
     disk_bar,
+    is_down,
+    is_used,
     joining_help,
     joining_words,
     node_words,
@@ -29,10 +31,8 @@ from replicator.admin.cardwords import (
 )
 from replicator.admin.copyshown import lasting
 from replicator.conf import config
-from replicator.models import TargetState
+from replicator.models import TargetRun
 from replicator.overview import Audit, Overview, TargetCard
-
-State, Phase = TargetState.State, TargetState.Phase
 
 #: What people press, in the order of the verbs.
 LABELS = {
@@ -84,6 +84,8 @@ class Card:
     run: runshown.ShownRun | None
     audit: str
     audit_url: str
+    audit_alarm: bool
+    """That it was stopped: too much was wrong to repair it without a person's word."""
     chart: chart.Chart
     buttons: list[Button]
     storages: list[str]
@@ -101,7 +103,8 @@ class Shown:
     disks_of: str
     nodes: list[tuple[str, Badge, list[str]]]
     storages: list[tuple[str, list[str]]]
-    local_audits: list[tuple[str, str]]
+    local_audits: list[tuple[str, str, bool]]
+    """In words, where its page is, and whether it was stopped."""
     local_audit_url: str
     """Where an audit of the local disk is started; empty for who may not."""
     silent: str
@@ -138,7 +141,10 @@ class Words:
             disks_of="" if config().shared_media else of.node,
             nodes=[node_words(node) for node in of.nodes],
             storages=[(each.storage, each.targets) for each in of.storages],
-            local_audits=[(self._audit(audit), self._audit_url(audit)) for audit in of.local_audits],
+            local_audits=[
+                (self._audit(audit), self._audit_url(audit), audit.state == TargetRun.State.STOPPED)
+                for audit in of.local_audits
+            ],
             local_audit_url=self.url("targetstate_local_audit") if self._may_operate else "",
             silent=silent_words(of),
             spoken=self._spoken(),
@@ -160,7 +166,7 @@ class Words:
             url=self.url("targetstate_change", card.alias),
             badges=badges_of(card),
             sentences=sentences_of(card),
-            alarm=of.reason if of.state == State.DOWN else "",
+            alarm=of.reason if is_down(card) else "",
             numbers=self._numbers(card),
             space=space_of(card),
             joining=None if joining is None or not joining.total else Bar(
@@ -170,6 +176,7 @@ class Words:
             run=runshown.of_run(card.run, self.url) if card.run else None,
             audit=self._audit(card.audit) if card.audit else "",
             audit_url=self._audit_url(card.audit) if card.audit else "",
+            audit_alarm=card.audit is not None and card.audit.state == TargetRun.State.STOPPED,
             chart=chart.chart(self._overview.history, card.alias, numbers=numbers),
             buttons=self._buttons(card),
             storages=card.storages,
@@ -221,8 +228,8 @@ class Words:
         known = [card.rates for card in of.targets]
         files = [rates.files for rates in known if rates.files is not None]
         size = [rates.bytes for rates in known if rates.bytes is not None]
-        used = [card for card in of.targets if card.status.configured and card.phase != Phase.RETIRED]
-        ill = sum(card.status.state == State.DOWN for card in used)
+        used = [card for card in of.targets if is_used(card)]
+        ill = sum(map(is_down, used))
         up = ngettext("%(up)s of %(all)s target", "%(up)s of %(all)s targets", len(used))
         return [
             Number(_("Up"), up % {"up": len(used) - ill, "all": len(used)}, "", ill > 0),
@@ -233,7 +240,7 @@ class Words:
         ]
 
     def _spoken(self) -> str:
-        ill = [card for card in self._overview.targets if card.status.state == State.DOWN and not card.paused]
+        ill = [card for card in self._overview.targets if is_down(card) and not card.paused]
         if ill:
             return " ".join(_("%(target)s is down.") % {"target": card.alias} for card in ill)
         return _("No target is down.") if self._overview.targets else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -40,6 +40,15 @@ class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
         (_("In a worker's hands"), {"fields": ["task_link", "lease", "lease_until", "sent"]}),
     ]
     readonly_fields = ["file_link", "status_badge", "waits_since", "due", "task_link"]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": _("Replicas"), **(extra_context or {})})
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        if request.GET.get("status__exact") != Replica.Status.FAILED:
+            return self.list_display
+        # What is due no more: its place is better used by what is wrong.
+        return [column for column in self.list_display if column not in ("due", "attempts", "in_doubt")]
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
         # Also what keeps the database to the partial index of a status: in the order of the primary key it would

@@ -135,11 +135,6 @@ def _number(word: str, number: int) -> str:
     return filesizeformat(number) if word == "bytes" else whole(number)
 
 
-def found_in(counts: Mapping[str, int]) -> int:
-    """How many files an audit found that are not as the ledger says."""
-    return sum(counts.get(word, 0) for word in _FOUND)
-
-
 def audit_words(state: str, done: int, counts: Mapping[str, int], dry_run: bool, when: str) -> str:
     """What an audit came to, in a line."""
     found = [f"{whole(counts[word])} {_COUNTS[word]}" for word in _FOUND if counts.get(word)]
@@ -147,6 +142,9 @@ def audit_words(state: str, done: int, counts: Mapping[str, int], dry_run: bool,
     words = {"when": when, "said": said, "count": whole(done), "state": state_words(state)}
     if state == TargetRun.State.DONE:
         text = _("%(when)s: %(said)s, of %(count)s files") % words
+    elif state == TargetRun.State.STOPPED and not found:
+        # That nothing was found wrong would be no news: it did not get so far.
+        text = _("%(state)s, %(when)s, after %(count)s files") % words
     else:
         text = _("%(state)s, %(when)s: %(said)s so far, of %(count)s files") % words
     return _("%(text)s (dry run)") % {"text": text} if dry_run else text
@@ -159,9 +157,10 @@ def _trouble(run: RunProgress) -> str:
         return ""
     seconds = (run.due_at - timezone.now()).total_seconds()
     if seconds <= 0:
-        return _("%(why)s It is being tried again.") % {"why": _sentence(run.trouble)}
-    return _("%(why)s It goes on by itself in %(time)s.") % {"why": _sentence(run.trouble), "time": lasting(seconds)}
+        return _("%(why)s It is being tried again.") % {"why": sentence(run.trouble)}
+    return _("%(why)s It goes on by itself in %(time)s.") % {"why": sentence(run.trouble), "time": lasting(seconds)}
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """*text* with a full stop, if it has none."""
     return text if text.endswith((".", "!", "?")) else f"{text}."

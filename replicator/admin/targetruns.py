@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -88,7 +88,8 @@ class TargetRunAdmin(ReadOnlyAdmin):
     def state_badge(self, run: TargetRun) -> SafeString:
         found = badge(run.state, runshown.state_words(run.state))
         why = run.reason or (run.trouble if run.state == TargetRun.State.RUNNING else "")
-        return format_html('{}<div class="replicator-why">{}</div>', found, why[:200]) if why else found
+        text = Truncator(why).chars(200)
+        return format_html('{}<div class="replicator-why">{}</div>', found, text) if why else found
 
     @admin.display(description=_("done"))
     def share(self, run: TargetRun) -> SafeString:

@@ -225,7 +225,7 @@ def test_without_a_worker_the_page_says_how_to_start_one(site: Site, admin_clien
     assert "not running" not in admin_client.get(PAGE).content.decode()
     TargetCounter.objects.filter(key=counters.SWEPT_AT).update(value=timezone.now().timestamp() - 600)
     page = admin_client.get(PAGE).content.decode()
-    assert "celery -A project worker" in page
+    assert "celery -A yoursite worker" in page
     assert "10 minutes ago" in page.replace("\xa0", " ")
 
 
@@ -237,6 +237,44 @@ def test_a_target_that_left_the_settings_is_still_shown(site: Site, admin_client
     assert "Pending 3" in shown
     assert "Retire" in shown
     assert "Pause" not in shown
+
+
+def test_a_target_that_is_not_used_any_more_is_no_alarm(site: Site, admin_client: Client) -> None:
+    """A host that burned down and was retired: nobody waits for it, on the page or at a screen reader."""
+    for target in ("media1", "old"):
+        health.note_failures(target, 9, "connection refused")
+        health.mark_down(target, "connection refused")
+    life.enter("media1", TargetState.Phase.RETIRED, note="retired by anna: burned down")
+    shown = card(admin_client, "media1")
+    assert "Nothing is recorded for it, sent there, or read there. Note: retired by anna: burned down" in shown
+    for target in ("media1", "old"):
+        assert "refused" not in card(admin_client, target)
+    assert "No target is down." in admin_client.get(PAGE).content.decode()
+    health.mark_down("media2", "connection refused")
+    assert "refused" in card(admin_client, "media2")
+    assert "media2 is down.</p>" in admin_client.get(PAGE).content.decode()
+
+
+def test_what_failed_last_ends_as_a_sentence(site: Site, admin_client: Client) -> None:
+    """What comes next is not part of it."""
+    health.note_failures("media1", 2, "connection refused")
+    life.enter("media1", "read-only")
+    assert "The last 2 attempts failed: connection refused. It is read from;" in card(admin_client, "media1")
+
+
+def test_an_audit_that_was_stopped_is_not_one_that_found_nothing(site: Site, admin_client: Client) -> None:
+    """Neither on the card nor on its own page: it has not looked."""
+    run = runs.start("audit", "media1")
+    TargetRun.objects.filter(pk=run.pk).update(
+        state="stopped", reason="is it mounted? " * 20, ended_at=timezone.now()
+    )
+    shown = card(admin_client, "media1")
+    assert "Last audit stopped, now, after 0 files" in shown
+    page = admin_client.get(f"/admin/replicator/targetrun/{run.pk}/change/").content.decode()
+    assert "None: no file was looked at." in page
+    assert "is as the ledger says" not in page
+    runs_page = admin_client.get("/admin/replicator/targetrun/").content.decode()
+    assert re.search(r'<div class="replicator-why">is it mounted\? .{150,190}…</div>', runs_page)
 
 
 # Who sees it, and what it does

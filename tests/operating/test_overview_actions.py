@@ -66,6 +66,19 @@ def test_a_pause_says_what_it_does_and_is_written_down(site: Site, admin_client:
     assert len(history()) == 2
 
 
+@pytest.mark.parametrize("verb", ["pause", "retire", "audit"])
+def test_what_helps_with_a_field_is_read_with_it(site: Site, admin_client: Client, verb: str) -> None:
+    """What a screen reader is told to look for is there."""
+    site.save(*names(20))
+    page = admin_client.get(f"{PAGE}media1/{verb}/").content.decode()
+    ids = set(re.findall(r' id="([^"]+)"', page))
+    named = {
+        each for found in re.findall(r' aria-(?:describedby|labelledby)="([^"]+)"', page) for each in found.split()
+    }
+    assert {each for each in named if each.startswith(("id_", "replicator-"))} - ids == set()
+    assert "id_why_helptext" in ids
+
+
 def test_what_is_so_already_is_said_and_not_written_down(site: Site, admin_client: Client) -> None:
     """Two people press the same button: the second is told."""
     press(admin_client, "pause")

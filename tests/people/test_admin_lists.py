@@ -178,3 +178,35 @@ def test_where_flower_is_not_is_said(wrong: Any) -> None:
     [problem] = conf.problems({"FLOWER_URL": wrong})
     assert "FLOWER_URL" in problem.message
     assert '"https://flower.example.com/"' in problem.hint
+
+
+# What a row shows
+
+
+def test_of_a_dozen_targets_a_row_names_those_that_lack_the_file(
+    site: ReplicatedStorage, admin_client: Client, settings: Any
+) -> None:
+    """In the order of the settings. What is well is one badge, so that a row stays a row."""
+    targets = [f"media{number}" for number in (12, 2, 1, 3, 4, 5)]
+    settings.REPLICATOR = {"TARGETS": {alias: {"BACKEND": "replicator.testing.MemoryTarget"} for alias in targets}}
+    file = record("a.txt", targets=tuple(targets))
+    Replica.objects.exclude(target__in=["media12", "media1"]).update(status="synced", version=file.version)
+    page = admin_client.get(FILES).content.decode()
+    row = page[page.index('field-targets">') :].split("</td>")[0]
+    assert (
+        row.index(">media12<") < row.index(">media1<") < row.index('title="media2, media3, media4, media5">4 synced<')
+    )
+    assert ">media2<" not in row
+    Replica.objects.filter(target="media5").delete()
+    page = admin_client.get(FILES).content.decode()
+    assert ">media2<" in page, "of a few each has its own"
+    assert "4 synced" not in page
+
+
+def test_the_list_of_failures_has_room_for_what_is_wrong(site: ReplicatedStorage, admin_client: Client) -> None:
+    """What failed is due no more."""
+    record_many(1, status="failed")
+    assert "column-due" in admin_client.get(REPLICAS).content.decode()
+    page = admin_client.get(f"{REPLICAS}?status__exact=failed").content.decode()
+    assert "column-due" not in page
+    assert "column-error" in page
