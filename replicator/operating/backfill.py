@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from replicator import wake
-from replicator.ledger import backfilling, database
+from replicator.ledger import backfilling, database, retiring
 from replicator.models import TargetRun
 from replicator.operating.places import storages_at
 from replicator.operating.work import Held, Later, Stopped, Work
@@ -17,6 +17,8 @@ from replicator.operating.work import Held, Later, Stopped, Work
 _BATCH, _BATCH_SQLITE, _PAUSE_SQLITE = 5_000, 1_000, 0.02
 #: Seconds after which what a transaction of the site had is looked at again.
 _AGAIN = 2.0
+#: Seconds after which it is noted how far a look at replicas is that found nothing.
+_NOTE_AFTER = 2.0
 #: The second part: what is lacking still. The last: what was written while nobody recorded it for the target.
 _LOOKING_AGAIN, CATCHING_UP = "looking again", "catching up"
 
@@ -96,13 +98,16 @@ class Backfill(Work):
 
 def catch_up(run: TargetRun, held: Held, storages: Sequence[str], *, dry_run: bool) -> bool:
     """Have some of what is ``stale`` at the run's target sent again. Whether there may be more."""
-    stale = backfilling.stale(run.target, storages).filter(pk__gt=run.position).order_by("pk")
-    some = list(stale.values_list("pk", flat=True)[: batch_size()])
-    if not some:
-        return False
-    with held.noting(position=some[-1]) as counts:
-        counts["outdated"] = len(some) if dry_run else backfilling.distrust(some)
-    return True
+    begun, after = time.monotonic(), run.position
+    # A part of the replicas at a time: one look at all of a large ledger could take longer than the run is held.
+    while some := retiring.next_replicas(run.target, after, batch_size()):
+        after = max(some.values())
+        stale = list(backfilling.stale(run.target, storages).filter(pk__in=some).values_list("pk", flat=True))
+        if stale or time.monotonic() - begun >= _NOTE_AFTER:
+            with held.noting(position=after) as counts:
+                counts["outdated"] = len(stale) if dry_run else backfilling.distrust(stale)
+            return True
+    return False
 
 
 def batch_size() -> int:
