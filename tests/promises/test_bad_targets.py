@@ -76,7 +76,8 @@ def bad_site(tmp_path_factory: pytest.TempPathFactory, _nginx: Nginx) -> Iterato
             else:
                 hosts[alias] = stack.enter_context(RawServer(script)).url
         settings = {"RETRY_BASE": 60.0, "RETRY_CAP": 60.0}
-        options = {"silent": {"read_timeout": 0.5}}
+        # The others have one attempt, which must not end for a machine that is busy.
+        options = {alias: {"read_timeout": 20.0} for alias in hosts} | {"silent": {"read_timeout": 0.5}}
         site = stack.enter_context(Site(tmp_path_factory.mktemp("site"), hosts, replicator=settings, options=options))
         site.operator.call("save", name="a.txt", data="hello")
         for alias in hosts:
@@ -159,9 +160,10 @@ def test_a_hanging_host_does_not_keep_the_others_waiting(
             saves.append(time.monotonic() - start)
             lags.append(site.wait_for_agreement(names[-1:], hosts=["media2", "media3"]))
             time.sleep(0.1)
-        assert max(saves) < 1.0, saves
-        assert sorted(lags)[len(lags) // 2] < 0.5, lags
-        assert max(lags) < 2.0, lags
+        # Who waited for the hanging host would have waited for its time-out.
+        assert max(saves) < 4.0, saves
+        assert sorted(lags)[len(lags) // 2] < 2.0, lags
+        assert max(lags) < 6.0, lags
         nginx.resume()
         site.beat()
         site.wait_for_agreement(names)
@@ -184,7 +186,7 @@ def test_hosts_that_answer_probes_and_hang_on_files_leave_the_workers_to_the_oth
             length = 1 if method == "HEAD" else 0
             sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n".encode())
 
-    options = {alias: {"read_timeout": 1.0} for alias in ("one", "two")}
+    options = {alias: {"read_timeout": 3.0} for alias in ("one", "two")}
     with (
         RawServer(script) as one,
         RawServer(script) as two,
@@ -202,7 +204,7 @@ def test_hosts_that_answer_probes_and_hang_on_files_leave_the_workers_to_the_oth
             site.operator.call("save", name=f"first {number}.txt", data="1")
         wait_until(
             lambda: [site.operator.call("states").get(alias) for alias in ("one", "two")] == ["down", "down"],
-            30,
+            60,
             say=lambda: site.operator.call("states"),
         )
         lags = []
@@ -210,7 +212,8 @@ def test_hosts_that_answer_probes_and_hang_on_files_leave_the_workers_to_the_oth
             site.operator.call("save", name=f"{number}.txt", data="1")
             lags.append(site.wait_for_agreement([f"{number}.txt"], hosts=["well"]))
             time.sleep(0.1)
-        assert sorted(lags)[len(lags) // 2] < 0.5, lags
+        # A worker that hung at one of them would have done so for three seconds.
+        assert sorted(lags)[len(lags) // 2] < 1.5, lags
         is_well.set()
         wait_until(lambda: not site.operator.call("backlog"), 60, say=lambda: site.operator.call("states"))
         assert set(site.operator.call("states").values()) == {"up"}
@@ -223,7 +226,11 @@ def test_a_target_that_is_down_costs_nothing_until_it_is_up(
     import redis as client
 
     redis.flush()
-    with Site(tmp_path, {"bad": nginx, "good": lighttpd}, broker=redis.url) as site:
+    # So long that only its success at the probe makes its backlog due.
+    settings = {"RETRY_BASE": 600.0, "RETRY_CAP": 600.0}
+    options = {"good": {"read_timeout": 20.0}}
+    hosts = {"bad": nginx, "good": lighttpd}
+    with Site(tmp_path, hosts, broker=redis.url, replicator=settings, options=options) as site:
         nginx.kill()
         for number in range(6):
             site.operator.call("save", name=f"{number}.txt", data="1")
@@ -246,17 +253,18 @@ def test_a_target_that_is_down_costs_nothing_until_it_is_up(
         assert site.operator.call("attempts", target="bad") == spent
         nginx.start()
         site.worker(2)
-        start = time.monotonic()
         assert site.operator.call("probe") == {"bad": True}
         assert site.operator.call("states")["bad"] == "up"
-        site.wait_for_agreement([*names, *[f"{n}.txt" for n in range(6)]])
-        assert time.monotonic() - start < 5
+        site.wait_for_agreement([*names, *[f"{n}.txt" for n in range(6)]], 30)
         wait_until(lambda: not site.operator.call("backlog"))
 
 
 def test_a_second_worker_joins_only_where_the_first_leaves_work_lying(tmp_path: Path, nginx: Nginx) -> None:
     """Promise 7 again: at a host that hangs a second one could only wait too; a backlog is worth two."""
-    with Site(tmp_path, {"media1": nginx}, replicator={"BATCH_SIZE": 10, "LEASE_SECONDS": 30.0}) as site:
+    settings = {"BATCH_SIZE": 10, "LEASE_SECONDS": 60.0}
+    # What was sent to it must not have failed when the second comes: there is no help to be given then.
+    options = {"media1": {"read_timeout": 60.0}}
+    with Site(tmp_path, {"media1": nginx}, replicator=settings, options=options) as site:
         first, second = site.shell(), site.shell()
         site.operator.call("save", name="one.txt", data="1")
         nginx.pause()
@@ -266,8 +274,15 @@ def test_a_second_worker_joins_only_where_the_first_leaves_work_lying(tmp_path: 
         for number in range(60):
             site.operator.call("save", name=f"{number}.txt", data="1")
         time.sleep(1.1)
+
+        def leased() -> int:
+            return sum(row["leased"] for row in site.operator.call("rows"))
+
+        # Who has more than half a batch in hand takes no more.
+        wait_until(lambda: leased() > 5)
+        before = leased()
         second.tell("deliver", target="media1")
-        time.sleep(0.3)
+        wait_until(lambda: leased() > before)
         nginx.resume()
         puts = [first.answer()["put"], second.answer()["put"]]
         assert min(puts) > 0, puts

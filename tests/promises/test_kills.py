@@ -51,7 +51,7 @@ def test_a_saver_killed_at_any_instant_leaves_all_or_nothing(site: Site, where: 
         site.drain()
         return not leftovers(site.media_root)
 
-    wait_until(tidied, 10, say=lambda: leftovers(site.media_root))
+    wait_until(tidied, say=lambda: leftovers(site.media_root))
     assert local() == {verb: wanted[verb] for verb in verbs}
     site.drain_until_agreed(names.values())
 

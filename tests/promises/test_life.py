@@ -57,7 +57,7 @@ def die_at(site: Site, where: str, run: int) -> None:
 
 def finish(site: Site, run: int) -> dict[str, Any]:
     """As soon as the dead worker's lease is over."""
-    wait_until(lambda: site.operator.call("work", run=run) != "running", 15, say=lambda: site.operator.call("runs"))
+    wait_until(lambda: site.operator.call("work", run=run) != "running", say=lambda: site.operator.call("runs"))
     return last_run(site)
 
 
@@ -135,33 +135,33 @@ def test_a_host_is_added_paused_and_retired_while_workers_are_at_work(
     names = [f"{n:04}.txt" for n in range(600)]
     with Site(tmp_path, {"media1": nginx}, database=new_database(postgres), broker=redis.url) as site:
         site.operator.call("save_many", count=len(names))
-        site.drain_until_agreed(names[:3], 60)
+        site.drain_until_agreed(names[:3], 120)
         site.operator.call("sweep")
         add_host(site, "media2", embedded.url)
         worker, _ = site.worker(), site.beat()
         site.operator.call("replicator", words=["backfill", "media2"])
-        wait_until(lambda: last_run(site)["state"] != "running" or site.operator.call("backlog"), 20, say=site.logs)
+        wait_until(lambda: last_run(site)["state"] != "running" or site.operator.call("backlog"), say=site.logs)
         worker.kill()
         site.worker()
-        wait_until(lambda: site.operator.call("phases")["media2"] == "active", 60, say=site.logs)
+        wait_until(lambda: site.operator.call("phases")["media2"] == "active", 120, say=site.logs)
         assert site.disagreements(names) == []
 
         # Paused in the middle of a backlog.
         site.operator.call("make_pending", target="media2")
-        wait_until(lambda: site.operator.call("backlog", target="media2") < len(names), 20, say=site.logs)
+        wait_until(lambda: site.operator.call("backlog", target="media2") < len(names), say=site.logs)
         site.operator.call("replicator", words=["pause", "media2"])
         paused = time.monotonic()
         left = -1
         while left != (left := site.operator.call("backlog", target="media2")):
             time.sleep(1)
-        assert time.monotonic() - paused < 8
+        assert time.monotonic() - paused < 30
         site.operator.call("replicator", words=["resume", "media2"])
-        wait_until(lambda: not site.operator.call("backlog", target="media2"), 30, say=site.logs)
+        wait_until(lambda: not site.operator.call("backlog", target="media2"), say=site.logs)
 
         # Retired, and empty in the end.
         said = site.operator.call("replicator", words=["retire", "media2", "--delete", "--confirm", "600"])
         assert "is retired" in said, said
         site.operator.call("save", name="more.txt", data="more")
-        wait_until(lambda: last_run(site)["state"] == "done", 60, say=lambda: [last_run(site), site.logs()])
+        wait_until(lambda: last_run(site)["state"] == "done", 120, say=lambda: [last_run(site), site.logs()])
         assert {site.held("media2", name) for name in [*names, "more.txt"]} == {"absent"}
         site.wait_for_agreement([*names, "more.txt"], hosts=["media1"])

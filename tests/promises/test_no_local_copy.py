@@ -58,13 +58,14 @@ def settle(site: Site) -> None:
         site.drain()
         return not site.operator.call("backlog") and not here(site)
 
-    wait_until(settled, 30, say=lambda: (here(site), site.operator.call("rows"), site.logs()))
+    wait_until(settled, say=lambda: (here(site), site.operator.call("rows"), site.logs()))
 
 
 @pytest.mark.parametrize("where", RELEASING)
 def test_a_worker_killed_at_any_instant_of_a_release_loses_nothing(make: Make, where: str) -> None:
     """Promise 1: the file is here or at all targets, at every instant; what is left is released by tidy."""
-    site = make()
+    # One attempt, at which the worker is to be killed.
+    site = make(options={alias: {"read_timeout": 20.0} for alias in ("media1", "media2")})
     site.operator.call("save", name="folder/a.txt", data="1")
     worker = site.shell()
     worker.call("deliver", target="media1")
@@ -121,16 +122,16 @@ def test_files_go_and_come_with_workers_and_a_host_that_is_down(
     site.beat()
     names = [f"folder/{n}.txt" for n in range(10)]
     site.operator.call("save", name=names[0], data="0")
-    wait_until(lambda: not here(site), 30, say=site.logs)
+    wait_until(lambda: not here(site), say=site.logs)
     embedded.stop()
     for number, name in enumerate(names[1:], 1):
         site.operator.call("save", name=name, data=str(number))
-    wait_until(lambda: not here(site), 30, say=site.logs)
+    wait_until(lambda: not here(site), say=site.logs)
     assert [site.operator.call("read_in_pieces", name=name) for name in names] == [
         site.operator.call("wanted")[name] for name in names
     ]
     site.operator.call("delete", name=names[1])
     embedded.start()
-    wait_until(lambda: not site.operator.call("backlog"), 60, say=site.logs)
+    wait_until(lambda: not site.operator.call("backlog"), say=site.logs)
     assert wrong(site) == []
     assert here(site) == {}

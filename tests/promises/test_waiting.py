@@ -31,8 +31,13 @@ def test_a_save_that_waited_is_on_every_host_beside_workers(
 ) -> None:
     """Promise 1, at once: whoever of the two sends it. What is left to the workers is theirs."""
     hosts = {"media1": nginx, "media2": embedded}
-    options = {"wait": 20.0}
-    with Site(tmp_path, hosts, database=database, broker=redis.url, storage=options) as site:
+    # One attempt each: none is to end for a machine that is busy.
+    options = {alias: {"read_timeout": 30.0} for alias in hosts}
+    settings = {"LEASE_SECONDS": 60.0}
+    with Site(
+        tmp_path, hosts, database=database, broker=redis.url, storage={"wait": 60.0}, options=options,
+        replicator=settings,
+    ) as site:  # fmt: skip
         site.worker()
         savers = [site.shell() for _ in range(2)]
         for turn in range(10):
@@ -50,13 +55,15 @@ def test_what_one_copy_does_not_need_is_delivered_by_workers(
     tmp_path: Path, nginx: Nginx, embedded: Embedded, redis: Redis
 ) -> None:
     """Its announcement is not lost with the wait."""
-    options = {"wait": 20.0, "min_copies": 1}
-    with Site(tmp_path, {"media1": nginx, "media2": embedded}, broker=redis.url, storage=options) as site:
+    storage = {"wait": 60.0, "min_copies": 1}
+    hosts = {"media1": nginx, "media2": embedded}
+    options = {alias: {"read_timeout": 30.0} for alias in hosts}
+    with Site(tmp_path, hosts, broker=redis.url, storage=storage, options=options) as site:
         site.worker()
         site.operator.call("save", name="a.txt", data="1")
-        assert site.disagreements(["a.txt"], ["media1"]) == []
+        assert len(site.disagreements(["a.txt"])) < len(hosts)
         # No beat is there to find it: it was announced.
-        site.wait_for_agreement(["a.txt"], 10)
+        site.wait_for_agreement(["a.txt"])
 
 
 def test_a_process_killed_while_it_waits_loses_nothing(
@@ -64,7 +71,9 @@ def test_a_process_killed_while_it_waits_loses_nothing(
 ) -> None:
     """Promise 1: it had committed; its leases end, and others take over."""
     hosts = {"media1": nginx, "media2": embedded}
-    with Site(tmp_path, hosts, database=database, storage={"wait": 30.0}) as site:
+    # The request must hang as long as it takes to look for it.
+    options = {"media1": {"read_timeout": 60.0}}
+    with Site(tmp_path, hosts, database=database, storage={"wait": 60.0}, options=options) as site:
         saver = site.shell()
         nginx.pause()
         saver.tell("save", name="a.txt", data="1")
@@ -81,8 +90,11 @@ def test_a_process_that_ends_settles_what_its_last_save_left_behind(
     tmp_path: Path, nginx: Nginx, embedded: Embedded
 ) -> None:
     """Promise 1: a script that saves and ends leaves no lease to its end for a transfer that ends well."""
-    options = {"wait": 30.0, "min_copies": 1}
-    with Site(tmp_path, {"media1": nginx, "media2": embedded}, storage=options) as site:
+    storage = {"wait": 60.0, "min_copies": 1}
+    hosts = {"media1": nginx, "media2": embedded}
+    # The request must hang, and its lease last, as long as the test has it so.
+    options = {alias: {"read_timeout": 60.0} for alias in hosts}
+    with Site(tmp_path, hosts, storage=storage, options=options, replicator={"LEASE_SECONDS": 60.0}) as site:
         script = site.shell()
         nginx.pause()
         script.call("save", name="a.txt", data="1")
@@ -92,7 +104,7 @@ def test_a_process_that_ends_settles_what_its_last_save_left_behind(
         time.sleep(0.3)
         assert script.process.poll() is None, "it waits for what is on its way"
         nginx.resume()
-        assert script.process.wait(timeout=10) == 0
+        assert script.process.wait(timeout=60) == 0
         row = by_target(site, "a.txt")["media1"]
         assert (row["status"], row["doubt"], row["leased"]) == ("synced", False, False)
         assert missing(site, "a.txt") == []

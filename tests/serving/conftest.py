@@ -100,7 +100,7 @@ def site(
                 "OPTIONS": {
                     "domain": installation.domain,
                     "trackers": installation.trackers,
-                    "read_timeout": 1.0,
+                    "read_timeout": 3.0,
                 },
             }
         },

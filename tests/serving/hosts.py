@@ -66,11 +66,11 @@ class Origin(_Nginx):
         # It logs in the order in which it answered: what is logged before this is all there was.
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{marker}", method="HEAD")
         try:
-            urllib.request.urlopen(request, timeout=10)
+            urllib.request.urlopen(request, timeout=60)
         except urllib.error.HTTPError as answer:
             answer.close()
         log = self.folder / "log/access.log"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while f"HEAD {marker}\n" not in (text := log.read_text()[self._read :]):
             assert time.monotonic() < deadline, text
             time.sleep(0.01)

@@ -258,7 +258,7 @@ def test_no_target_is_waited_for(make: Make) -> None:
     storage = make(wait=30.0, min_copies=2, keep_local=True)
     begun = time.monotonic()
     put(destination_of(storage), b"content")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert Replica.objects.pending().count() == 2
 
 
@@ -613,7 +613,7 @@ def run(script: str, media: Path, tmp_path: Path) -> subprocess.CompletedProcess
         "TEST_DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
     }
     command = [sys.executable, "-c", script]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_kill_in_mid_file_leaves_what_was_there(tmp_path: Path, media: Path) -> None:

@@ -368,7 +368,7 @@ def test_a_pause_stops_soon_and_a_resume_goes_on(site: Staging, monkeypatch: pyt
     original = FolderSource.open
 
     def slow(self: FolderSource, name: str) -> Any:
-        time.sleep(0.02)
+        time.sleep(0.1)
         return original(self, name)
 
     monkeypatch.setattr(FolderSource, "open", slow)
@@ -377,7 +377,7 @@ def test_a_pause_stops_soon_and_a_resume_goes_on(site: Staging, monkeypatch: pyt
     while not site.counts(run):
         time.sleep(0.01)
     assert staging.pause(run)
-    worker.join(10)
+    worker.join(60)
     assert not worker.is_alive()
     copied = site.counts(run)["copied"]
     assert 0 < copied < 60

@@ -162,11 +162,11 @@ def test_a_chunk_whose_files_take_long_to_look_at_stays_one_workers(
     site: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fill(40)
-    site.configure(LEASE_SECONDS=1.0)
+    site.configure(LEASE_SECONDS=3.0)
     original = ReplicatedDestination.held
 
     def slow(self: ReplicatedDestination, names: Any) -> Any:
-        time.sleep(0.05 * len(names))
+        time.sleep(0.15 * len(names))
         return original(self, names)
 
     monkeypatch.setattr(ReplicatedDestination, "held", slow)
@@ -174,7 +174,7 @@ def test_a_chunk_whose_files_take_long_to_look_at_stays_one_workers(
     (message,) = site.messages
     stories: list[Any] = []
     worker = site.worker(stories)
-    time.sleep(1.5)
+    time.sleep(4.5)
     assert "skipped" in staging.copy(message[0]), "another worker has it"
     worker.join()
     assert stories[0].get("copied") == 40

@@ -268,7 +268,7 @@ def test_a_file_that_comes_slowly_is_left_when_the_run_is_paused(
         worker = site.worker([])
         time.sleep(0.5)
         assert staging.pause(run)
-        worker.join(10)
+        worker.join(60)
         assert not worker.is_alive()
     assert site.counts(run) == {}
     assert "letters/00000.txt" not in site.held()

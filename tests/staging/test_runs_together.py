@@ -37,7 +37,7 @@ def together(*works: Callable[[], object], apart: float = 0.2) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     return answers
 
 
@@ -80,10 +80,12 @@ def test_what_is_missing_while_others_are_requeued_is_counted(site: Staging, mon
     one, other = lease.files
     chunks.settle(lease, [chunks.Result(one, CopyFile.State.MISSING)])
     monkeypatch.setattr(planning, "go_on", lambda run: 0)
-    slowly(monkeypatch, runs, "Counter", after=0.5)
+    slowly(monkeypatch, runs, "Counter", after=2.0)
+    # The first must have looked when the second begins.
     together(
         lambda: staging.requeue(CopyFailure.objects.all()),
         lambda: chunks.settle(lease, [chunks.Result(other, CopyFile.State.MISSING)]),
+        apart=1.0,
     )
     assert site.counts(run) == {"missing": 1, "failed": 1}
     assert sorted(CopyFile.objects.values_list("state", flat=True)) == ["failed", "missing"]

@@ -32,6 +32,8 @@ pytest_plugins = ["tests.staging.livesource"]
 
 MIB = 1024 * 1024
 MakeSource = Callable[..., S3Source]
+#: Of a source that is to give up soon.
+SOON = Times(connect_timeout=1.0, read_timeout=1.0, min_rate=1024)
 
 
 @pytest.fixture
@@ -42,8 +44,9 @@ def make_source(source_s3: S3, source_bucket: str, settings: Any) -> MakeSource:
         given = {"endpoint_url": url or source_s3.url, **options}
         entry = source_s3.entry(source_bucket, **given)
         settings.STORAGES = {**settings.STORAGES, "live": entry}
-        quick = Times(connect_timeout=1.0, read_timeout=1.0, min_rate=1024)
-        return S3Source("live", lambda: storages.create_storage(entry), times or quick)
+        # For moto, on a busy machine; who is to give up says when.
+        patient = Times(connect_timeout=20.0, read_timeout=20.0, min_rate=1024)
+        return S3Source("live", lambda: storages.create_storage(entry), times or patient)
 
     return make
 
@@ -102,7 +105,7 @@ def test_what_is_left_early_is_not_drained(make_source: MakeSource) -> None:
         source = make_source(server.url)
         with source.open("a.txt") as stream:
             stream.read(10)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while (not sent or sent[-1] != -1) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert sent[-1] == -1
@@ -361,16 +364,16 @@ def test_nothing_at_the_other_end_is_unavailable(make_source: MakeSource) -> Non
 def test_an_s3_that_says_nothing_is_given_up(make_source: MakeSource, source_proxy: Proxy) -> None:
     """Every call has a time limit; a check one of its own."""
     source_proxy.trouble = hang
-    for call in calls(make_source(source_proxy.url)):
+    for call in calls(make_source(source_proxy.url, times=SOON)):
         begun = time.monotonic()
         with pytest.raises(Unavailable, match="did not answer in time"):
             call()
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 20
     source = make_source(source_proxy.url, times=s3source.TIMES)
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         source.check()
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 20
 
 
 def cut_after(count: int, *, stall: bool = False, mangle: bool = False) -> Callable[[socket.socket], None]:
@@ -385,7 +388,7 @@ def cut_after(count: int, *, stall: bool = False, mangle: bool = False) -> Calla
         sock.sendall(f'HTTP/1.1 200 OK\r\nContent-Length: {MIB}\r\nETag: "{md5}"\r\n\r\n'.encode())
         sock.sendall(data[:count])
         if stall:
-            time.sleep(3)
+            time.sleep(60)
 
     return script
 
@@ -410,10 +413,13 @@ def drain(read_some: Callable[[int], bytes], size: int) -> None:
 def test_a_file_that_stalls_is_given_up(make_source: MakeSource) -> None:
     """Within the read_timeout."""
     begun = time.monotonic()
-    with RawServer(cut_after(600_000, stall=True)) as server, make_source(server.url).open("a.txt") as stream:
+    with (
+        RawServer(cut_after(600_000, stall=True)) as server,
+        make_source(server.url, times=SOON).open("a.txt") as stream,
+    ):
         with pytest.raises(Unavailable, match="did not answer in time"):
             drain(stream.read, 65536)
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 20
 
 
 def test_a_file_that_drips_is_given_up(make_source: MakeSource) -> None:
@@ -422,7 +428,7 @@ def test_a_file_that_drips_is_given_up(make_source: MakeSource) -> None:
     def script(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {100 * MIB}\r\n\r\n".encode())
-        for _ in range(50):
+        for _ in range(500):
             sock.sendall(bytes(10_000))
             time.sleep(0.1)
 
@@ -431,17 +437,17 @@ def test_a_file_that_drips_is_given_up(make_source: MakeSource) -> None:
     with RawServer(script) as server, make_source(server.url, times=times).open("a.txt") as stream:
         with pytest.raises(Unavailable, match="too slowly"):
             drain(stream.read, 20_000)
-    assert 0.9 < time.monotonic() - begun < 3
+    assert 0.9 < time.monotonic() - begun < 20
 
 
 def test_who_reads_slowly_is_not_to_blame(make_source: MakeSource, put: Any) -> None:
     """The staging site's own disk may be the slow one."""
     put("a.bin", bytes(100_000))
-    source = make_source(times=Times(connect_timeout=1.0, read_timeout=0.3, min_rate=1_000_000))
+    source = make_source(times=Times(connect_timeout=20.0, read_timeout=1.0, min_rate=1_000_000))
     with source.open("a.bin") as stream:
         for _ in range(5):
             assert stream.read(10_000)
-            time.sleep(0.2)
+            time.sleep(0.4)
         assert len(stream.read()) == 50_000
 
 
