@@ -38,8 +38,8 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
     empty = 0
     while True:
         why = life.why_closed(alias)
-        if why == "down" and storage is None and health.begin_trial(alias):
-            return _try(target, summary)
+        if why == "down" and health.begin_trial(alias):
+            return _try(target, summary, storage)
         if why:
             summary.skipped = why
             return summary
@@ -66,18 +66,31 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
             return summary
 
 
-def _try(target: Target, summary: Summary) -> Summary:
-    """Send one file to a target whose breaker is open: its success closes it, and so does there being nothing due."""
-    slot = uuid4()
-    if not health.take_slot(target.alias, 1, slot, config().lease_seconds):
+def _try(target: Target, summary: Summary, storage: str | None) -> Summary:
+    """Send one file to a target whose breaker is open: its success closes it, and so does there being nothing due,
+    for whichever process. One that is not here shows nothing: then another one, for there may be many."""
+    slot, seconds = uuid4(), config().lease_seconds
+    if not health.take_slot(target.alias, 1, slot, seconds):
         summary.skipped = "busy"
         return summary
-    turn = Turn(target, slot, summary, trial=True)
+    # Until then nobody else begins a trial.
+    end = time.monotonic() + seconds / 2
+    unread = False
     try:
-        turn.work(time.monotonic())
+        while True:
+            turn = Turn(target, slot, summary, storage, trial=True)
+            turn.work(time.monotonic())
+            if not turn.unread or time.monotonic() >= end or life.why_closed(target.alias) != "down":
+                break
+            unread = True
     finally:
         health.free_slot(slot)
-    if turn.is_well and health.mark_up(target.alias):
+    if not turn.claimed and ledger.due_work([target.alias]):
+        # Another node's files, or another storage's: who can send them finds out.
+        health.give_back_trial(target.alias)
+        return summary
+    is_well = turn.answered or not (turn.claimed or unread)
+    if is_well and not turn.suspended and health.mark_up(target.alias):
         life.forget()
         ledger.hasten(target.alias)
         wake.wake([target.alias])

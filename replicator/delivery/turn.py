@@ -106,6 +106,8 @@ class Turn:
         self.suspended = self.claimed = False
         #: The target took a file, or said that it never will.
         self.answered = False
+        #: A file could not be read, so that nothing shows how the target is.
+        self.unread = False
         #: Successes in a row that took suspiciously long.
         self.slow = 0
 
@@ -139,14 +141,6 @@ class Turn:
             for thread in self.threads:
                 thread.join()
 
-    @property
-    def is_well(self) -> bool:
-        """After a trial: whether it shows that the target is well, or there was nothing to try.
-
-        A file that is not here, or was spoilt on its way, shows neither this nor that: another will be tried.
-        """
-        return not self.suspended and (self.answered or not self.claimed)
-
     def _may_go_on(self, *, in_time: bool) -> bool:
         """Whether to take more work: until the time is over, and after that as long as what was begun before goes on.
 
@@ -168,7 +162,7 @@ class Turn:
         self.looked = time.monotonic()
         try:
             batch = (
-                ledger.claim_one(alias)
+                ledger.claim_one(alias, storage=self.storage)
                 if self.trial
                 else ledger.claim(alias, self.conf.batch_size, storage=self.storage)
             )
@@ -279,6 +273,7 @@ class Turn:
         failures = [o.error for o in outcomes if isinstance(o.error, Unavailable) and (self.trial or not _is_old(o))]
         for outcome in outcomes:
             self.answered |= outcome.error is None or isinstance(outcome.error, Refused)
+            self.unread |= isinstance(outcome.error, LocalChanged)
             if outcome.error is None:
                 self.slow = self.slow + 1 if self._is_slow(outcome) else 0
         if self.suspended:

@@ -124,6 +124,11 @@ def begin_trial(target: str) -> bool:
     return bool(_on_trial().filter(pk=target).update(retry_at=until))
 
 
+def give_back_trial(target: str) -> None:
+    """Let another worker begin the trial now: the caller has nothing to try *target* with."""
+    _row(target).filter(state=State.DOWN, retry_at__isnull=False).update(retry_at=timezone.now())
+
+
 def _on_trial() -> QuerySet[TargetState]:
     rows = TargetState.objects.using(database.alias()).filter(state=State.DOWN, retry_at__lte=timezone.now())
     return rows.filter(paused=False).exclude(phase__in=(TargetState.Phase.READ_ONLY, TargetState.Phase.RETIRED))

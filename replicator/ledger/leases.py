@@ -79,6 +79,8 @@ class Claim:
     lease: Lease
     sources: Sequence[str] = ()
     """Targets to read the file from, since it is not here."""
+    trial: bool = False
+    """It is sent to find out how the target is."""
 
     def live(self) -> bool:
         return self.lease.live(self.id)
@@ -123,19 +125,23 @@ def claim(target: str, limit: int, *, storage: str | None = None) -> Batch:
 
     Taking over an ended lease makes a replica doubtful: what its last holder sent may still take effect.
     """
-    rows = Replica.objects.using(database.alias()).at(target).order_by("due_at")
-    if storage is not None:
-        rows = rows.filter(file__storage=storage)
+    rows = _due_first(target, storage)
     # One node after the other: each is a range of the index, in order.
     return _claim([rows.of(node) for node in nodes.to_serve(target)], limit)
 
 
-def claim_one(target: str) -> Batch:
+def _due_first(target: str, storage: str | None) -> ReplicaQuerySet:
+    rows = Replica.objects.using(database.alias()).at(target).order_by("due_at")
+    return rows if storage is None else rows.filter(file__storage=storage)
+
+
+def claim_one(target: str, *, storage: str | None = None) -> Batch:
     """As ``claim``, of one replica: the first due that was never tried, if there is any. To find out how *target* is,
     it says more than a file that has failed already, and may do so by itself."""
-    rows = Replica.objects.using(database.alias()).at(target).order_by("due_at")
+    rows = _due_first(target, storage)
     served = nodes.to_serve(target)
-    return _claim([some.of(node) for some in (rows.filter(attempts=0), rows) for node in served], 1)
+    batch = _claim([some.of(node) for some in (rows.filter(attempts=0), rows) for node in served], 1)
+    return replace(batch, claims=[replace(claim, trial=True) for claim in batch.claims])
 
 
 def claim_replicas(ids: Sequence[int]) -> Batch:
@@ -262,7 +268,8 @@ def _settle_failure(outcome: Outcome, error: DeliveryError) -> None:
     # A write came in between: that one is due at once, and this failure says nothing of it.
     row.filter(mine, sent=None).update(**_unanswered(error), lease=None, lease_until=None)
     age = (now - claim.since).total_seconds()
-    gave_up = isinstance(error, Refused) or is_too_old(age, max_age=conf.retry_max_age)
+    # A trial that fails is the target's failure: one file after the other would be given up while it is down.
+    gave_up = isinstance(error, Refused) or (not claim.trial and is_too_old(age, max_age=conf.retry_max_age))
     if gave_up:
         log.warning("file given up at target", extra={**claim.facts, "error": error.kind, "reason": str(error)})
     delay = delay_seconds(

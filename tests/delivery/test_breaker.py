@@ -17,7 +17,7 @@ from replicator import delivery, tasks, wake
 from replicator.delivery import turn
 from replicator.errors import Refused, Unavailable
 from replicator.ledger import health, life
-from replicator.models import Replica, TargetState
+from replicator.models import NodeState, Replica, TargetState
 from replicator.targets import get_target
 from replicator.targets.base import TargetFile
 from replicator.testing import MemoryTarget
@@ -138,6 +138,48 @@ def test_a_trial_with_a_file_that_is_not_here_shows_nothing(tripped: MemoryTarge
     retry_at = state().retry_at
     assert retry_at is not None
     assert retry_at - timezone.now() < timedelta(minutes=2)
+
+
+def test_many_files_that_are_not_here_do_not_keep_a_target_closed(tripped: MemoryTarget, settings: Any) -> None:
+    """Promise 7: a lost folder of a hundred files, due before the others, is not worth a hundred trials."""
+    Replica.objects.update(due_at=timezone.now() + timedelta(hours=1))
+    for number in range(5):
+        lost = default_storage.save(f"lost/{number}.txt", ContentFile(b"1"))
+        (Path(settings.MEDIA_ROOT) / lost).unlink()
+    default_storage.save("good.txt", ContentFile(b"1"))
+    tripped.before, tripped.lag = None, 0.0
+    trial_is_due()
+    summary = delivery.deliver("media1")
+    assert (summary.put, summary.failed) == (1, 5)
+    assert state().state == "up"
+
+
+def test_a_trial_gives_no_file_up_for_its_age(tripped: MemoryTarget) -> None:
+    """Promise 1: a host that is closed for more than a week would else fail one file after the other for good."""
+    Replica.objects.update(since=timezone.now() - timedelta(days=30))
+    for _ in range(3):
+        trial_is_due()
+        assert delivery.deliver("media1").failed == 1
+    assert not Replica.objects.failed().exists()
+    tripped.fail_with, tripped.before = Refused("no such folder"), None
+    trial_is_due()
+    delivery.deliver("media1")
+    assert Replica.objects.failed().count() == 1, "an answer is one all the same"
+
+
+def test_who_has_nothing_to_try_leaves_the_trial_to_who_has(tripped: MemoryTarget, settings: Any) -> None:
+    """Where nodes have disks of their own, a message from before may reach one that has nothing for this target."""
+    settings.REPLICATOR = {**settings.REPLICATOR, "SHARED_MEDIA": False, "NODE": "web2"}
+    for node in ("web1", "web2"):
+        NodeState.objects.create(node=node, seen_at=timezone.now())
+    Replica.objects.update(node="web1", due_at=timezone.now())
+    trial_is_due()
+    delivery.deliver("media1")
+    assert state().state == "down", "web1's files would fail as before"
+    assert health.trials_due() == {"media1"}
+    Replica.objects.all().delete()
+    delivery.deliver("media1")
+    assert state().state == "up"
 
 
 def test_a_refusal_is_an_answer(tripped: MemoryTarget) -> None:

@@ -19,14 +19,16 @@ from django.contrib.staticfiles.management.commands import collectstatic
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, storages
+from django.core.files.storage import FileSystemStorage, default_storage, storages
 from django.core.management import CommandError, call_command, get_commands
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from replicator import delivery
 from replicator.errors import Refused, Unavailable
-from replicator.models import MediaFile, Replica
+from replicator.ledger import health
+from replicator.models import MediaFile, Replica, TargetState
 from replicator.storage import ReplicatedManifestStaticFilesStorage, ReplicatedStaticFilesStorage
 from replicator.storage.collecting import Run
 from replicator.targets import get_target
@@ -189,6 +191,23 @@ def test_while_a_host_is_down_no_page_names_what_it_lacks(
         deliver()
         here = {f"static/{name}": data for name, data in project.here().items()}
         assert nginx.files() == other.files() == here
+
+
+def test_a_host_whose_breaker_is_open_is_tried_without_a_worker(project: Project) -> None:
+    """A deploy is often the first thing that runs: what closed the host before may have passed since."""
+    project.use(MANIFEST, manifest_wait=8.0)
+    project.collect()
+    deliver()
+    default_storage.save("media.txt", ContentFile(b"another storage's, for which it may be the wrong machine"))
+    project.sent("media2")
+    health.trip("media2", "each file failed")
+    TargetState.objects.filter(pk="media2").update(retry_at=timezone.now())
+    project.write("site.css", "body { color: red }")
+    project.collect()
+    assert health.down_targets() == set()
+    assert ("put", project.manifest()["site.css"]) in project.sent("media2")
+    assert "media/media.txt" not in target("media2").files
+    assert Replica.objects.get(target="media2", file__storage="default").attempts == 0
 
 
 # What is sent
