@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
 from django.db import transaction
+from django.utils import timezone
 
 from replicator import ledger, wake
 from replicator.ledger import life, retiring
@@ -99,6 +101,11 @@ def named(run: TargetRun) -> str:
     """At the start of a sentence."""
     name = str(run)
     return f"{name[:1].upper()}{name[1:]}"
+
+
+def local(moment: datetime) -> datetime:
+    """As clocks here show it; with ``USE_TZ = False`` it is so already."""
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
 
 
 def of(count: int, noun: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
 from replicator.ledger import life, retiring
 from replicator.ledger.database import alias
@@ -15,7 +14,7 @@ from replicator.operating.missing import Recording
 from replicator.operating.progress import is_resync_unfinished
 from replicator.operating.retiring import brake, check_may_delete, check_nothing_is_lost, quiet_from
 from replicator.operating.runs import NotStarted
-from replicator.operating.wish import COMMAND, Wish, check_no_other, named, of
+from replicator.operating.wish import COMMAND, Wish, check_no_other, local, named, of
 
 Phase, Kind = TargetState.Phase, TargetRun.Kind
 
@@ -109,7 +108,7 @@ class Activate(Wish):
         if quiet is not None:
             raise NotStarted(
                 f"A DELETE that was sent to {self.target} may still take effect, and hit a file that is sent there "
-                f"before {timezone.localtime(quiet):%H:%M:%S}. Try again then."
+                f"before {local(quiet):%H:%M:%S}. Try again then."
             )
 
     @property

@@ -92,6 +92,7 @@ def test_without_here_workers_do_it(site: Site) -> None:
         (["--report", "99"], "There is no audit 99. Start one"),
         (["--local", "--delete-unknown"], "Nothing is ever removed from the local disk"),
         (["--local", "--node", "web9"], "All nodes share one disk"),
+        (["media1", "--node", "web9"], "add --local"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_write(site: Site, args: list[str], says: str) -> None:

@@ -136,6 +136,14 @@ def test_runs_are_listed_and_steered(site: Site, manage: Any) -> None:
     assert "The last ones" in manage("runs", "--follow", "4711").error
 
 
+def test_runs_are_listed_where_times_are_local(settings: Any, site: Site, manage: Any) -> None:
+    """With USE_TZ = False, which a check warns of, all the same."""
+    settings.USE_TZ = False
+    retire("media1", delete=True)
+    assert "media1  done" in manage("runs", "--ended", str(10**30)).out
+    assert "may still take effect" in manage("activate", "media1").error
+
+
 def test_a_run_can_be_cancelled(site: Site, manage: Any) -> None:
     run = do("resync", "media1").run
     assert run is not None

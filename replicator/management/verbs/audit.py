@@ -102,6 +102,8 @@ The exit code is 1 if a file was found that is not as it should be, repaired or 
 
 def _begin(options: dict[str, Any]) -> tuple[list[TargetRun], list[str]]:
     """The audits that were started, and why others were not."""
+    if options["node"] and options["targets"] and not options["local"]:
+        raise CommandError("--node is about a local disk, and only targets are named: add --local, or leave it out.")
     chosen = {name: options[name] for name in _OPTIONS if options[name] is not None}
     chosen["repair"] = not options["no_repair"]
     chosen["delete_unknown"] = options["delete_unknown"]

@@ -10,6 +10,7 @@ from django.utils import timezone
 from replicator.management.verbs.base import age_of, number_of, write_table
 from replicator.models import TargetRun
 from replicator.operating.progress import RunProgress
+from replicator.operating.wish import local
 
 COMMAND = "manage.py replicator runs"
 
@@ -18,7 +19,7 @@ def write_runs(runs: Sequence[RunProgress], out: OutputWrapper) -> None:
     """A line for each, and what there is to say of those that do not simply go on."""
     rows = []
     for run in runs:
-        begun = f"{timezone.localtime(run.started_at):%Y-%m-%d %H:%M}"
+        begun = f"{local(run.started_at):%Y-%m-%d %H:%M}"
         place = run.target or run.node or "local disk"
         rows.append([str(run.id), run.kind, place, state_of(run), done_of(run), rate_of(run), eta_of(run), begun])
     write_table(["run", "kind", "target", "state", "done", "rate", "left", "started"], rows, out, right={0, 4, 5, 6})

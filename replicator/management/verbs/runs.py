@@ -17,6 +17,9 @@ from replicator.management.verbs.run_report import COMMAND, write_runs
 from replicator.models import TargetRun
 from replicator.operating.progress import progress_of
 
+#: Runs that ended, and are listed: all that are kept.
+_MOST = 1_000_000
+
 
 class Runs(Verb):
     name = "runs"
@@ -52,7 +55,7 @@ class Runs(Verb):
             (target,) = targets_named([options["target"]], also=set(rows.order_by().values_list("target", flat=True)))
             rows = rows.filter(target=target)
         under_way = list(rows.filter(state__in=TargetRun.OPEN))
-        ended = list(rows.exclude(state__in=TargetRun.OPEN)[: max(0, options["ended"])])
+        ended = list(rows.exclude(state__in=TargetRun.OPEN)[: max(0, min(options["ended"], _MOST))])
         found = [progress_of(run) for run in under_way + ended]
         if options["json"]:
             out.write(json.dumps([run.as_json() for run in found], cls=DjangoJSONEncoder, indent=2))
