@@ -12,8 +12,8 @@ from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.formats import date_format
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
@@ -128,6 +128,11 @@ class RequeueAdmin(ReadOnlyAdmin):
 def badge(kind: str, text: object, title: str = "") -> SafeString:
     """*text* on the colour of *kind*: synced, pending, failed, up, down."""
     return format_html('<span class="replicator-badge replicator-{}" title="{}">{}</span>', kind, title, text)
+
+
+def broken(name: object) -> SafeString:
+    """*name*, which goes on in the next line behind a slash, if it must, and not in the middle of a file's name."""
+    return format_html_join(mark_safe("/<wbr>"), "{}", ((part,) for part in str(name).split("/")))
 
 
 def moment(when: datetime | None) -> SafeString | str:

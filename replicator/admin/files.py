@@ -24,6 +24,7 @@ from replicator.admin.base import (
     RequeueAdmin,
     StorageFilter,
     badge,
+    broken,
     exact_first,
     moment,
 )
@@ -88,7 +89,7 @@ class ClassFilter(Choices):
 
 @admin.register(MediaFile)
 class MediaFileAdmin(RequeueAdmin):
-    list_display = ["name", "storage", "human_size", "written", "targets"]
+    list_display = ["broken_name", "storage", "human_size", "written", "targets"]
     list_filter = [StorageFilter, "deleted"]
     search_fields = ["name"]
     search_help_text = _("a whole name, which is quick, or part of one")
@@ -123,6 +124,10 @@ class MediaFileAdmin(RequeueAdmin):
 
     def chosen_replicas(self, queryset: QuerySet[Any]) -> QuerySet[Replica]:
         return Replica.objects.filter(file__in=queryset.order_by().values("pk"))
+
+    @admin.display(description=_("name"), ordering="name")
+    def broken_name(self, file: MediaFile) -> SafeString:
+        return broken(file.name)
 
     @admin.display(description=_("size"), ordering="size")
     def human_size(self, file: MediaFile) -> SafeString | str:

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from replicator.admin.base import ReadOnlyAdmin, RunFilter, badge, moment
+from replicator.admin.base import ReadOnlyAdmin, RunFilter, badge, broken, moment
 from replicator.models import AuditFinding, MediaFile, TargetRun
 
 
@@ -49,7 +49,7 @@ class CureFilter(admin.SimpleListFilter):
 
 @admin.register(AuditFinding)
 class AuditFindingAdmin(ReadOnlyAdmin):
-    list_display = ["name", "storage", "what_badge", "cure_text", "text", "found", "of_run"]
+    list_display = ["broken_name", "storage", "what_badge", "cure_text", "text", "found", "of_run"]
     list_select_related = ["run"]
     list_filter = [AuditFilter, WhatFilter, CureFilter]
     search_fields = ["name"]
@@ -67,6 +67,10 @@ class AuditFindingAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditFinding]:
         rows: QuerySet[AuditFinding] = super().get_queryset(request)
         return rows.defer("run__seen")
+
+    @admin.display(description=_("name"), ordering="name")
+    def broken_name(self, finding: AuditFinding) -> SafeString:
+        return broken(finding.name)
 
     @admin.display(description=_("what"), ordering="what")
     def what_badge(self, finding: AuditFinding) -> SafeString:

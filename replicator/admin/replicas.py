@@ -19,6 +19,7 @@ from replicator.admin.base import (
     ReplicaColumns,
     RequeueAdmin,
     TargetFilter,
+    broken,
     exact_first,
     task_link,
 )
@@ -83,4 +84,4 @@ class ReplicaAdmin(ReplicaColumns, RequeueAdmin):
     @admin.display(description=_("file"), ordering="file__name")
     def file_link(self, replica: Replica) -> SafeString:
         url = reverse(f"{self.admin_site.name}:replicator_mediafile_change", args=[replica.file_id])
-        return format_html('<a href="{}">{}</a>', url, replica.file)
+        return format_html('<a href="{}">{}</a>', url, broken(replica.file))

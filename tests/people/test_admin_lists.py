@@ -210,3 +210,12 @@ def test_the_list_of_failures_has_room_for_what_is_wrong(site: ReplicatedStorage
     page = admin_client.get(f"{REPLICAS}?status__exact=failed").content.decode()
     assert "column-due" not in page
     assert "column-error" in page
+
+
+@pytest.mark.parametrize("page", [FILES, REPLICAS])
+def test_a_name_goes_on_in_the_next_line_behind_a_slash(
+    site: ReplicatedStorage, admin_client: Client, page: str
+) -> None:
+    """And stays text, whatever is in it."""
+    record("pictures/2026/a<b>.jpg")
+    assert "pictures/<wbr>2026/<wbr>a&lt;b&gt;.jpg</a>" in admin_client.get(page).content.decode()
