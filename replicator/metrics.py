@@ -68,6 +68,10 @@ def _known() -> dict[str, TargetState | None]:
 def _standing() -> Iterator[Metric]:
     """How targets stand now. Two statements, and one more where much waits."""
     known, now = _known(), timezone.now()
+    # Of one that is retired nobody finds out, nor is to be told.
+    used = {
+        target: state for target, state in known.items() if state is None or state.phase != TargetState.Phase.RETIRED
+    }
     waiting = backlogs.current(known)
     yield _gauge(
         "backlog",
@@ -94,14 +98,9 @@ def _standing() -> Iterator[Metric]:
     down = TargetState.State.DOWN
     yield _gauge(
         "target_up",
-        "0: its circuit breaker is open, so that nothing is sent but trials",
+        "0: it is down, or its circuit breaker is open",
         ["target"],
-        # Of one that is retired nobody finds out, nor is to be told.
-        [
-            ((target,), state is None or state.state != down)
-            for target, state in known.items()
-            if state is None or state.phase != TargetState.Phase.RETIRED
-        ],
+        [((target,), state is None or state.state != down) for target, state in used.items()],
     )
     yield _gauge(
         "target_paused",
@@ -124,7 +123,7 @@ def _standing() -> Iterator[Metric]:
         ("target_free_bytes", "Free space, where the target tells", "free_bytes"),
         ("target_size_bytes", "Space in all, where the target tells", "total_bytes"),
     ):
-        sizes = [((target,), getattr(state, column, None)) for target, state in known.items()]
+        sizes = [((target,), getattr(state, column, None)) for target, state in used.items()]
         yield _gauge(name, text, ["target"], [(labels, size) for labels, size in sizes if size is not None])
 
 

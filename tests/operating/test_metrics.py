@@ -176,8 +176,9 @@ def test_what_is_retired_or_gone_rings_no_alarm(scraped: Any) -> None:
     TargetRun.objects.create(kind="audit", target="", node="web1", state="done", ended_at=week_ago)
     NodeState.objects.create(node="web1", seen_at=week_ago)
     Slot.objects.create(target="gone", number=0)
-    TargetState.objects.create(target="media1", state="down", phase="retired")
+    TargetState.objects.create(target="media1", state="down", phase="retired", free_bytes=1, total_bytes=100)
     samples = scraped()
+    assert names(samples, "target_free_bytes") == names(samples, "target_size_bytes") == []
     for name in ("audit_timestamp_seconds", "audit_found"):
         assert {each["target"] for each in names(samples, name)} == {"media2", "local disk of web1"}
     assert [each["target"] for each in names(samples, "target_up")] == ["media2"]
