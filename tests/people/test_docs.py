@@ -67,3 +67,23 @@ def test_the_settings_of_a_page_pass_the_checks(tmp_path: Path, page: str, numbe
 def test_there_are_settings_to_look_at() -> None:
     """The pattern that finds them still does."""
     assert len(PAGES) >= 2
+
+
+def _logged() -> dict[str, str]:
+    """Message → level, of all that the package logs by a fixed message."""
+    text = "".join(path.read_text() for path in sorted((CHECKOUT / "replicator").rglob("*.py")))
+    return {message: level for level, message in re.findall(r'\blog\.(\w+)\(\s*"([^"]+)"', text)}
+
+
+def test_what_is_said_of_logs_is_so() -> None:
+    """Who filters by level must not miss a line."""
+    logged = _logged()
+    page = (DOCS / "operate.md").read_text()
+    rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \| ([a-z, ]+) \| ", page[page.index("## Logs") :], re.MULTILINE)
+    told: dict[str, str] = {}
+    for messages, words in rows:
+        names, levels = re.findall(r"`([^`]+)`", messages), words.split(", ")
+        told |= dict(zip(names, levels if len(levels) > 1 else levels * len(names), strict=True))
+    known = told.keys() & logged.keys()
+    assert len(known) >= 8, told
+    assert {message: told[message] for message in known} == {message: logged[message] for message in known}
