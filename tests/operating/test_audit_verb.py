@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_without_here_workers_do_it(site: Site) -> None:
     run = TargetRun.objects.get()
     assert out == f"Started audit {run.pk} of media1. What it finds: manage.py replicator audit --report {run.pk}\n"
     assert run.options == {"level": "content", "sample": 50.0, "files_per_second": 9.0}
-    assert (run.state, run.done, run.started_by) == ("running", 0, "manage.py")
+    assert (run.state, run.done, run.started_by) == ("running", 0, getpass.getuser())
     out, err, error = manage("media1", "media2")
     assert "media1: audit" in err
     assert "runs --cancel" in err

@@ -19,6 +19,7 @@ from replicator.management.verbs.audit_report import COMMAND, write_report
 from replicator.management.verbs.base import Verb, number_of, targets_named
 from replicator.management.verbs.run_follow import follow
 from replicator.management.verbs.run_report import trouble_of
+from replicator.management.verbs.steer import who
 from replicator.models import TargetRun
 from replicator.operating import NotStarted, audit
 from replicator.operating.audit import reporting
@@ -117,7 +118,7 @@ def _begin(options: dict[str, Any]) -> tuple[list[TargetRun], list[str]]:
     for place in places:
         try:
             node = "" if place else options["node"]
-            started.append(audit.begin(place, chosen, dry_run=options["dry_run"], who="manage.py", node=node))
+            started.append(audit.begin(place, chosen, dry_run=options["dry_run"], who=who(), node=node))
         except (NotStarted, ImproperlyConfigured) as error:
             refused.append(f"{place or 'local disk'}: {error}")
     if refused and not started:
