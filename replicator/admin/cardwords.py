@@ -120,8 +120,11 @@ def joining_words(total: int, left: int, share: float, eta: float | None) -> str
 
 
 def joining_help(card: TargetCard) -> str:
-    if not card.joining or not card.joining.command:
+    if not card.joining:
         return ""
+    if not card.joining.command:
+        # The sweep looks once more, and waits until no process can believe any more that the target was away.
+        return _("It has what it should hold. A last look, and it is active.") if not card.joining.left else ""
     if " resync " in card.joining.command:
         return _("What it has lost is not on its way any more: start a resync.")
     return _("Files that were saved before it was there are not on their way: start a backfill.")

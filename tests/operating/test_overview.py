@@ -116,6 +116,16 @@ def test_a_joining_target_shows_how_far_it_is(site: Site, admin_client: Client) 
     assert "joining" in shown
     assert "Joining 0% · 0 of 8 files" in shown
     assert "start a backfill" in shown
+    file = MediaFile.objects.first()
+    assert file is not None
+    MediaFile.objects.exclude(pk=file.pk).delete()
+    now = timezone.now()
+    Replica.objects.create(
+        file=file, target="media2", status="synced", version=file.version, since=now, due_at=now, synced_at=now
+    )
+    assert "100% · 1 of 1 files It has what it should hold. A last look, and it is active." in card(
+        admin_client, "media2"
+    )
 
 
 def test_rates_are_those_of_the_last_minutes(site: Site, admin_client: Client) -> None:

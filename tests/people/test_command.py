@@ -275,6 +275,7 @@ def test_requeue_at_a_target_that_is_down_says_so(site: ReplicatedStorage, manag
         (["requeue", "--storage", "avatar"], "STORAGES has no ReplicatedStorage 'avatar'. Did you mean 'avatars'?"),
         (["requeue", "--error", "refuse"], "There is no error 'refuse'. Did you mean 'refused'?"),
         (["status", "--target", "medai1"], """REPLICATOR["TARGETS"] has no 'medai1'. Did you mean 'media1'?"""),
+        (["status", "--target", "x"], """REPLICATOR["TARGETS"] has no 'x'. Known: media1, media2."""),
         (["probe", "medai1"], """REPLICATOR["TARGETS"] has no 'medai1'. Did you mean 'media1'?"""),
     ],
 )

@@ -37,7 +37,7 @@ class Verb(ABC):
 
 def targets_named(aliases: Sequence[str], *, also: Iterable[str] = ()) -> list[str]:
     """*aliases*, if all are targets of the settings or *also* known; all of the settings if there are none."""
-    known = [*config().targets, *also]
+    known = list(dict.fromkeys([*config().targets, *also]))
     for alias in aliases:
         if alias not in known:
             raise CommandError(f'REPLICATOR["TARGETS"] has no {alias!r}. {nearest(alias, known)}')
