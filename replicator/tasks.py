@@ -20,10 +20,11 @@ from replicator.storage.outdated import remove_outdated
 log = logging.getLogger(__name__)
 
 
-@shared_task(name="replicator.deliver", ignore_result=True, acks_late=True, reject_on_worker_lost=True)
-def deliver(target: str) -> dict[str, Any]:
-    """Work at one target until nothing is due there; what was done, for Flower to show."""
-    return {name: value for name, value in asdict(delivery.deliver(target)).items() if value}
+@shared_task(name="replicator.deliver", bind=True, ignore_result=True, acks_late=True, reject_on_worker_lost=True)
+def deliver(self: Task[Any, Any], target: str) -> dict[str, Any]:
+    """Work at one target until nothing is due there, or others wait; what was done, for Flower to show."""
+    done = delivery.attend(target, sent_at=self.request.get("sent_at"))
+    return {name: value for name, value in asdict(done).items() if value}
 
 
 @shared_task(name="replicator.copy_media", ignore_result=True, acks_late=True, reject_on_worker_lost=True)

@@ -27,6 +27,8 @@ DELIVER = "replicator.deliver"
 
 #: Seconds after which a waiting message is worth nothing: the sweep has sent another.
 _EXPIRES = 300
+#: The same of one that calls for help, each second: only who has nothing to do is to come.
+_CALL_EXPIRES = 5
 #: Seconds for which a flag says "a wake-up is waiting": little more than the sweep's rhythm, in case it lies.
 _FLAG_SECONDS = 15
 #: Messages that may wait for a node: Redis keeps what has expired, and a node may be gone for good.
@@ -135,6 +137,12 @@ def wake(targets: Iterable[str], node: str | None = None) -> bool:
     return all(done)
 
 
+def call(target: str, node: str) -> bool:
+    """As ``wake``, for help at a backlog, from who has nothing to do just now. A queue full of such calls, each of
+    them good for a run, would keep those for other targets waiting."""
+    return _publish([target], node, even_if_waiting=True, expires=_CALL_EXPIRES)
+
+
 def send_to_nodes(task: str, names: Iterable[str]) -> None:
     """Have *task* run on each of these nodes, once its workers come to it; soon or not at all. Never raises."""
     if time.monotonic() < _leave_alone_until:
@@ -205,7 +213,7 @@ def clear_flag(target: str) -> None:
         _give_up(error, [target])
 
 
-def _publish(targets: list[str], node: str, *, even_if_waiting: bool) -> bool:
+def _publish(targets: list[str], node: str, *, even_if_waiting: bool, expires: float | None = None) -> bool:
     if not targets:
         return True
     try:
@@ -221,8 +229,9 @@ def _publish(targets: list[str], node: str, *, even_if_waiting: bool) -> bool:
                     producer=producer,
                     retry=False,
                     ignore_result=True,
-                    expires=_EXPIRES,
+                    expires=expires or _EXPIRES,
                     queue=queue_of(node) if node else None,
+                    headers={"sent_at": time.time()},
                 )
     except Exception as error:  # whatever a transport raises: saving goes on, and the sweep will find it
         _give_up(error, targets)

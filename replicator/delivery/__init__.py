@@ -2,7 +2,7 @@
 
 from replicator.delivery.help import helping
 from replicator.delivery.probing import probe
-from replicator.delivery.run import deliver, show_life
+from replicator.delivery.run import attend, deliver, show_life
 from replicator.delivery.turn import Summary
 
-__all__ = ["Summary", "deliver", "helping", "probe", "show_life"]
+__all__ = ["Summary", "attend", "deliver", "helping", "probe", "show_life"]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from uuid import UUID, uuid4
+
+from django.core.exceptions import ImproperlyConfigured
 
 from replicator import ledger, wake
 from replicator.conf import config
+from replicator.delivery.neglected import PATIENCE, neglected
 from replicator.delivery.turn import LOOK_AGAIN, Summary, Turn
 from replicator.ledger import health, life, nodes
 from replicator.targets import get_target
@@ -19,11 +23,65 @@ log = logging.getLogger(__name__)
 _LYING = 2 * LOOK_AGAIN
 
 
+#: Target → when this process last left a backlog there to whoever answers the wake-up that it sent, since 1970.
+_handed_over: dict[str, float] = {}
+
+
+def attend(alias: str, *, sent_at: float | None = None) -> Summary:
+    """Deliver to one target, as a worker that was woken for it; and then for a while to each of those that no process
+    was free for meanwhile. What was done at the first.
+
+    Where there are no more processes than backlogs, the broker's queue is full of wake-ups for these: what waits
+    behind them, for other targets or from beat, would expire. So one that was *sent* before this process has sent
+    its own, at the end, is passed over.
+    """
+    if sent_at is not None and sent_at < _handed_over.get(alias, 0.0):
+        wake.clear_flag(alias)
+        return Summary(skipped="busy")
+    begun = time.monotonic()
+    summary = _deliver(alias, gives_way=True)
+    unfinished = [alias] if summary.unfinished else []
+    try:
+        if time.monotonic() - begun >= PATIENCE:
+            for other in neglected(alias):
+                if _helped(other):
+                    unfinished.append(other)
+    finally:
+        _hand_over(unfinished)
+    return summary
+
+
+def _helped(alias: str) -> bool:
+    """Deliver to a target for a little; whether there is more to do."""
+    try:
+        return _deliver(alias, seconds=PATIENCE).unfinished
+    except ImproperlyConfigured as error:  # a check says so; the next one may have better settings
+        log.error("target can't be used", extra={"target": alias, "error": str(error)})  # noqa: TRY400
+        return False
+
+
 def deliver(alias: str, *, seconds: float | None = None, storage: str | None = None) -> Summary:
     """Work at one target until nothing is due there, or *seconds* are over (then another worker is woken).
 
     With *storage*, only that storage's files: for a process that waits for them and is no worker.
     """
+    summary = _deliver(alias, seconds=seconds, storage=storage)
+    if summary.unfinished:
+        _hand_over([alias])
+    return summary
+
+
+def _hand_over(aliases: Sequence[str]) -> None:
+    """Have others go on at these targets."""
+    now = time.time()
+    if aliases and wake.wake(aliases, config().deliverer):
+        _handed_over.update(dict.fromkeys(aliases, now))
+
+
+def _deliver(
+    alias: str, *, seconds: float | None = None, storage: str | None = None, gives_way: bool = False
+) -> Summary:
+    """As ``deliver``, but wakes nobody. If it *gives way*, it ends sooner when the process is wanted elsewhere."""
     conf = config()
     summary = Summary()
     if alias not in conf.targets:
@@ -32,7 +90,8 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
         summary.skipped = "unknown"
         return summary
     target = get_target(alias)
-    end = time.monotonic() + (conf.run_seconds if seconds is None else seconds)
+    begun = time.monotonic()
+    end = begun + (conf.run_seconds if seconds is None else seconds)
     if storage is None:
         show_life()
     empty = 0
@@ -52,6 +111,8 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
             summary.skipped = "busy"
             return summary
         turn = Turn(target, slot, summary, storage)
+        if gives_way:
+            turn.patient_until = begun + PATIENCE
         try:
             turn.work(end)
         finally:
@@ -61,8 +122,8 @@ def deliver(alias: str, *, seconds: float | None = None, storage: str | None = N
         empty = 0 if turn.claimed else empty + 1
         if turn.suspended or empty == 2 or not ledger.due_targets([alias]):
             return summary
-        if time.monotonic() >= end:
-            wake.wake([alias], conf.deliverer)
+        if turn.gave_way or time.monotonic() >= end:
+            summary.unfinished = True
             return summary
 
 

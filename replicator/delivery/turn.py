@@ -14,6 +14,7 @@ from django.db import Error
 from replicator import ledger, wake
 from replicator.conf import config
 from replicator.delivery.held import Held, note_trouble
+from replicator.delivery.neglected import is_wanted
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
 from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Refused, Unavailable
@@ -30,8 +31,11 @@ _CALL_AFTER = 2 * LOOK_AGAIN
 _SETTLE_WITHIN = 0.1
 #: Bytes per second that are not called slow, whatever the size of a file.
 _SLOW_RATE = 64 * 1024
-#: Seconds that a finished run goes on trying to settle rows which a site's transaction holds.
+#: Seconds that a finished run goes on trying to settle rows which a site's transaction holds; and that one which
+#: gives way waits for what is on its way.
 _LINGER = 5.0
+#: Seconds between two looks whether it is wanted elsewhere.
+_ASK_AGAIN = 2.0
 
 
 @dataclass(slots=True)
@@ -45,6 +49,8 @@ class Summary:
     #: Why nothing was done: "busy" (enough workers are at it), "unknown" to this worker's settings, or what the
     #: target is: "down", "paused", "read-only", "retired".
     skipped: str = ""
+    #: Whether there is more to do than there was time for.
+    unfinished: bool = False
 
     def add(self, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -104,6 +110,11 @@ class Turn:
         self.begun_in_time: list[Lease] | None = None
         self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
+        #: When it first asks whether it is wanted elsewhere, by the monotonic clock.
+        self.patient_until = float("inf")
+        #: It has left its target's backlog to others, for their sake; and when.
+        self.gave_way = False
+        self.gave_way_at = 0.0
         #: The target took a file, or said that it never will.
         self.answered = False
         #: A file could not be read, so that nothing shows how the target is.
@@ -148,11 +159,28 @@ class Turn:
         """
         if self.trial:
             return not self.claimed
-        if in_time:
+        if in_time and not self._has_given_way():
             return True
+        if self.gave_way and time.monotonic() - self.gave_way_at < _LINGER:
+            # Only what takes longer than that holds it here: then other files need not wait beside it.
+            return False
         if self.begun_in_time is None:
             self.begun_in_time = list(self.held.leases)
         return any(lease in self.held.leases for lease in self.begun_in_time)
+
+    def _has_given_way(self) -> bool:
+        """Whether this process is wanted elsewhere, and on its way."""
+        now = time.monotonic()
+        if not self.gave_way and now >= self.patient_until:
+            self.patient_until = now + _ASK_AGAIN
+            try:
+                self.gave_way = is_wanted(self.target.alias)
+            except Error as error:
+                note_trouble(error)
+            if self.gave_way:
+                self.gave_way_at = now
+                self._return("the worker is needed elsewhere")
+        return self.gave_way
 
     def _claim(self) -> bool:
         """Take more work. Whether there may be yet more."""
@@ -187,7 +215,7 @@ class Turn:
         if full and self.target.workers > 1 and self.looked - self.called >= _CALL_AFTER:
             # A backlog, of which one message may have told. Whoever comes and finds no slot leaves at once.
             self.called = self.looked
-            wake.wake([self.target.alias], self.conf.deliverer)
+            wake.call(alias, self.conf.deliverer)
         return full
 
     def _send_all(self) -> None:
@@ -309,10 +337,14 @@ class Turn:
     def _give_back(self) -> None:
         """End this run: no attempt is spent on what waits."""
         self.suspended = True
+        self._return("the run ended before its turn came")
+
+    def _return(self, why: str) -> None:
+        """Give back what waits, as it came."""
         while True:
             try:
                 claim = self.to_send.get_nowait()
             except Empty:
                 return
             if claim is not None:
-                self.sent.put(Outcome(claim, LeaseEnded("the run ended before its turn came"), sent=False))
+                self.sent.put(Outcome(claim, LeaseEnded(why), sent=False))

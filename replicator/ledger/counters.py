@@ -97,6 +97,13 @@ def note_swept() -> None:
     _write([("", SWEPT_AT, time.time())], add=False)
 
 
+def swept_at() -> float | None:
+    """When the last sweep ran, in seconds since 1970; None: never."""
+    rows = TargetCounter.objects.using(database.alias()).filter(target="", key=SWEPT_AT)
+    found: float | None = rows.values_list("value", flat=True).first()
+    return found
+
+
 def read() -> dict[str, dict[str, float]]:
     """Target → key → what all processes have written. What was never counted is not there."""
     found: dict[str, dict[str, float]] = {}

@@ -171,6 +171,12 @@ def take_slot(target: str, slots: int, token: UUID, seconds: float) -> bool:
     return take_slot(target, slots, token, seconds)
 
 
+def busy() -> set[str]:
+    """Aliases of the targets that workers of this node are busy with; of all nodes, where they share a disk."""
+    rows = Slot.objects.using(database.alias()).filter(node=config().deliverer, lease_until__gt=timezone.now())
+    return set(rows.values_list("target", flat=True))
+
+
 def renew_slot(token: UUID, seconds: float) -> None:
     until = timezone.now() + timedelta(seconds=seconds)
     Slot.objects.using(database.alias()).filter(lease=token).update(lease_until=until)
