@@ -16,6 +16,8 @@ from tests.project.running import RunningSite
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, with Playwright's own arguments and no others."""
     executable = need("chromium", "/usr/bin/chromium", "chromium")
+    # What is to be seen at once, too, takes its time on a busy machine.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable)
         yield browser

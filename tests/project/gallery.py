@@ -6,8 +6,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.project.pictures import png
 
-#: Longer than the probe's rhythm, a retry and the doubt window together; milliseconds.
-PATIENCE = 30_000
+#: Many times the probe's rhythm, a retry and the doubt window together; milliseconds.
+PATIENCE = 90_000
 
 
 def upload(page: Page, title: str, hue: float) -> Locator:

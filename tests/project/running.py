@@ -84,7 +84,7 @@ class RunningSite:
                 stderr=output,
                 start_new_session=True,
             )
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while "Ctrl-C ends everything" not in self.output():
             assert self.process.poll() is None, self.output()
             assert time.monotonic() < end, self.output()
@@ -100,7 +100,7 @@ class RunningSite:
         assert self.process is not None
         self.pids = descendants(self.process.pid)
         self.process.send_signal(number)
-        return self.process.wait(timeout=40)
+        return self.process.wait(timeout=120)
 
     def host_root(self, host: str) -> Path:
         return self.var / "hosts" / host
@@ -139,14 +139,14 @@ class Visitor:
         self.session.close()
 
     def get(self, path: str = "") -> requests.Response:
-        return self.session.get(self.url + path.lstrip("/"), timeout=30)
+        return self.session.get(self.url + path.lstrip("/"), timeout=60)
 
     def post(self, path: str, seen: str = "", **kwargs: object) -> requests.Response:
         """Send the form of the page *seen* (default: *path* itself), token included."""
         token = re.search(r'csrfmiddlewaretoken" value="([^"]+)', self.get(seen or path).text)
         assert token is not None
         data = {"csrfmiddlewaretoken": token[1], **kwargs.pop("data", {})}  # type: ignore[dict-item]
-        return self.session.post(self.url + path.lstrip("/"), data=data, timeout=30, **kwargs)  # type: ignore[arg-type]
+        return self.session.post(self.url + path.lstrip("/"), data=data, timeout=60, **kwargs)  # type: ignore[arg-type]
 
     def log_in(self) -> requests.Response:
         return self.post("login", data={"username": "demo", "password": "demo"})
@@ -170,7 +170,7 @@ class Visitor:
         answer = self.get(f"status.json?ids={picture}").json()
         return {f["name"]: {b["target"]: b["status"] for b in f["badges"]} for f in answer["files"]}
 
-    def wait_until_settled(self, picture: int, seconds: float = 30) -> dict[str, dict[str, str]]:
+    def wait_until_settled(self, picture: int, seconds: float = 90) -> dict[str, dict[str, str]]:
         end = time.monotonic() + seconds
         while not self.get(f"status.json?ids={picture}").json()["settled"]:
             assert time.monotonic() < end, self.statuses(picture)

@@ -54,7 +54,7 @@ def test_a_copy_is_started_watched_and_stopped_while_one_looks(page: Page, site:
     expect(page.get_by_role("heading", name="Nothing has been copied yet")).to_be_visible()
     page.get_by_role("link", name="Copy from live").click()
     # So slow that it lasts longer than all that is looked at on the way.
-    live.seconds = 2.0
+    live.seconds = 1.0
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("heading", name=re.compile("Copy .* from live"))).to_be_visible()
     begun = page.url
@@ -122,7 +122,7 @@ def test_cancel_asks_and_then_stops(page: Page, site: RunningSite, live: LiveSit
     page.goto(f"{site.url}{RUNS}add/")
     page.get_by_label("are copied again").check()
     page.get_by_label("Overwrite what is newer here").check()
-    live.seconds, begun = 2.0, live.asked
+    live.seconds, begun = 1.0, live.asked
     page.get_by_role("button", name="Start").click()
     until(page, lambda: share(page) > 0)
     page.get_by_role("link", name="Cancel…").click()
@@ -202,7 +202,7 @@ def test_the_pages_fit_a_phone_and_a_strict_site(
 def test_the_page_works_without_a_script(browser: Browser, page: Page, site: RunningSite, live: LiveSite) -> None:
     """Its numbers are in it, and its buttons are forms."""
     context = browser.new_context(java_script_enabled=False, storage_state=page.context.storage_state())
-    live.seconds = 2.0
+    live.seconds = 1.0
     try:
         plain = context.new_page()
         plain.goto(f"{site.url}{RUNS}add/")
@@ -226,7 +226,7 @@ def test_a_page_asks_only_while_it_is_looked_at(page: Page, site: RunningSite, l
     page.goto(f"{site.url}{RUNS}add/")
     page.get_by_label("are copied again").check()
     # The copy is to last as long as all of this takes.
-    live.seconds = 2.0
+    live.seconds = 1.0
     page.get_by_role("button", name="Start").click()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/progress/" in request.url else None)

@@ -25,6 +25,9 @@ from tests.project.running import clean_environment
 from tests.s3 import S3
 from tests.servers import CHECKOUT, Embedded
 
+#: Alone on two cores a tour takes one minute or two; beside others it may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
@@ -33,7 +36,7 @@ def temporary() -> Iterator[Path]:
         yield Path(folder)
 
 
-def demo(temporary: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def demo(temporary: Path, *arguments: str, timeout: float = 800) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "project.demo", *arguments],
         env={**clean_environment(), "TMPDIR": str(temporary)},
@@ -260,7 +263,7 @@ def test_the_check_of_mogilefs_finds_whatever_is_wrong() -> None:
         mogilefs.put_behind_back("back again.txt", b"deleted")
         for number in range(1001):
             mogilefs.put_behind_back(f"strange/{number:04}", b"", "thumb")
-        mogilefs.wait_until_quiet(30)
+        mogilefs.wait_until_quiet(120)
         mogilefs.pause_background()
         mogilefs.put_behind_back("avatars/one.png", b"a b.txt", "avatar")
         mogilefs.put_behind_back("thumbs/#.png", b"thumbs/#.png", "")

@@ -11,14 +11,14 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.project.gallery import PATIENCE, upload
+from tests.project.gallery import PATIENCE, expect_status, upload
 from tests.project.running import RunningSite
 from tests.project.screens import OVERVIEW, WIDTHS, take
 from tests.project.test_copies_browser import HIDE, note_loads, until, with_policy
 from tests.servers import Embedded
 
 #: Longer than DOWN_AFTER probes take to call a host down.
-LONG = 3 * PATIENCE
+LONG = 2 * PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_an_audit_is_started_and_finds_what_was_spoilt(
     page: Page, site: RunningSite, hosts: dict[str, Embedded]
 ) -> None:
     """From the button to its findings, without a reload; the file is right again."""
-    upload(page, "spoilt", 0.9)
+    expect_status(upload(page, "spoilt", 0.9), media1="synced", media2="synced")
     name, data = next((name, data) for name, data in hosts["media1"].files().items() if "spoilt" in name)
     place = hosts["media1"].root / name.lstrip("/")
     place.write_bytes(b"something else")
@@ -141,7 +141,7 @@ def test_the_page_asks_only_while_it_is_looked_at(page: Page, site: RunningSite)
     page.on("request", lambda request: asked.append(request.url))
     until(page, lambda: len(asked) >= 2)
     page.evaluate(HIDE, True)
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(2000)
     asked.clear()
     page.wait_for_timeout(4000)
     assert asked == []

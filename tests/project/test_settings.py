@@ -39,7 +39,7 @@ def read(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -200,7 +200,7 @@ def test_no_migration_and_no_check_differs_whatever_is_switched_on(
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
