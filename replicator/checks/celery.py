@@ -22,7 +22,7 @@ def problems() -> Iterator[CheckMessage]:
         # The app that Celery makes up when a project has told of none.
         yield Warning(
             "This process has no Celery app: saves can't wake workers, and files wait for the sweep.",
-            hint="Import your Celery app in the project's __init__.py: from yoursite.celery import app as celery_app.",
+            hint="Import your Celery app in the site's __init__.py: from yoursite.celery import app as celery_app.",
             id="replicator.W015",
         )
         return

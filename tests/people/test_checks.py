@@ -454,7 +454,7 @@ def test_a_process_without_a_celery_app(
     monkeypatch.setattr(celery_checks, "current_app", Celery("default", set_as_current=False))
     assert found(hints=True) == [
         "replicator.W015: This process has no Celery app: saves can't wake workers, and files wait for the sweep. "
-        "| Import your Celery app in the project's __init__.py: from yoursite.celery import app as celery_app."
+        "| Import your Celery app in the site's __init__.py: from yoursite.celery import app as celery_app."
     ]
     settings.STORAGES = {"default": {"BACKEND": BACKEND}}
     settings.REPLICATOR = {}
