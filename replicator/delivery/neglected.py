@@ -22,7 +22,9 @@ def neglected(alias: str) -> list[str]:
     return ledger.due_targets(sorted(others), for_seconds=_LYING)
 
 
-def is_wanted(alias: str) -> bool:
-    """Whether a worker at *alias* is wanted elsewhere: by another target, or by what beat has sent."""
+def is_wanted(alias: str, since: float) -> bool:
+    """Whether a worker that has been at *alias* *since* then (seconds since 1970) is wanted elsewhere: by another
+    target, or by what beat has sent."""
     swept_at = counters.swept_at()
-    return bool(neglected(alias)) or (swept_at is not None and time.time() - swept_at > _SWEPT)
+    # Beat may be what is missing: then it is not worth much.
+    return bool(neglected(alias)) or (swept_at is not None and time.time() - max(swept_at, since) > _SWEPT)

@@ -110,6 +110,8 @@ class Turn:
         self.begun_in_time: list[Lease] | None = None
         self.looked = self.called = time.monotonic()
         self.suspended = self.claimed = False
+        #: Since 1970, as others note what they did.
+        self.begun = time.time()
         #: When it first asks whether it is wanted elsewhere, by the monotonic clock.
         self.patient_until = float("inf")
         #: It has left its target's backlog to others, for their sake; and when.
@@ -174,7 +176,7 @@ class Turn:
         if not self.gave_way and now >= self.patient_until:
             self.patient_until = now + _ASK_AGAIN
             try:
-                self.gave_way = is_wanted(self.target.alias)
+                self.gave_way = is_wanted(self.target.alias, self.begun)
             except Error as error:
                 note_trouble(error)
             if self.gave_way:

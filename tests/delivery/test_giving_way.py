@@ -165,7 +165,7 @@ def test_who_was_called_for_one_target_only_does_not_give_way(woken: list[str]) 
 def test_a_ledger_that_fails_to_say_so_ends_no_run(woken: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     backlog(lag=0.02)
 
-    def fails(_: str) -> bool:
+    def fails(*_: Any) -> bool:
         raise OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(turn, "is_wanted", fails)
@@ -176,7 +176,10 @@ def test_it_leaves_for_what_beat_has_sent(woken: list[str], monkeypatch: pytest.
     """Probes, and what people have started, wait with the sweep: it is late, perhaps for want of a process."""
     backlog()
     counters.note_swept()
-    assert not neglected.is_wanted("media1")
+    assert not neglected.is_wanted("media1", 0.0)
+    counters._write([("", counters.SWEPT_AT, time.time() - 3600)], add=False)
+    assert neglected.is_wanted("media1", 0.0)
+    assert not neglected.is_wanted("media1", time.time()), "who has just come does not leave for that"
     monkeypatch.setattr(neglected, "_SWEPT", -1.0)
     assert tasks.deliver("media1")["put"] < 150
     assert woken[-1] == "media1"
