@@ -248,7 +248,8 @@ def _give_up(error: Exception, targets: list[str]) -> None:
 
 
 def _flag(target: str, node: str) -> str:
-    return f"replicator:wake:{target}{'@' if node else ''}{node}"
+    """Named for the queue, too: sites that share a Redis may have targets of one name."""
+    return f"replicator:wake:{queue_of(node) if node else current_app.conf.task_default_queue}:{target}"
 
 
 def _flags(producer: Producer) -> Any:

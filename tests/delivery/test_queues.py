@@ -114,6 +114,20 @@ def test_what_is_saved_on_a_node_wakes_its_own_workers(as_node: As, broker: Clie
     assert deliveries(broker, "celery") == ["media1"]
 
 
+def test_sites_that_share_a_redis_wake_each_its_own_workers(
+    as_node: As, broker: Client, redis: Redis, use: Callable[[str], Celery]
+) -> None:
+    """Each has a queue of its own there, and perhaps a target of the same name."""
+    as_node(None)
+    for queue in ("live", "staging"):
+        use(redis.url).conf.task_default_queue = queue
+        # A thread with a connection of the other site's.
+        wake._start_again()
+        wake.announce(["media1"])
+        assert wake.flush()
+        assert deliveries(broker, queue) == ["media1"]
+
+
 def test_a_wake_up_that_waits_in_one_queue_says_nothing_of_another(as_node: As, broker: Client) -> None:
     """One flag for each node: else web2's file would wait for the sweep, since web1's workers were told."""
     for node in ("web1", "web2", None):
@@ -130,7 +144,7 @@ def test_a_wake_up_that_waits_in_one_queue_says_nothing_of_another(as_node: As, 
     as_node("web1")
     wake.clear_flag("media1")
     flags = {key.decode() for key in broker.keys("replicator:wake:*")}
-    assert flags == {"replicator:wake:media1@web2"}
+    assert flags == {"replicator:wake:replicator.web2:media1"}
     as_node("web2")
     wake.announce(["media1"])
     assert wake.flush()
