@@ -50,6 +50,8 @@ class Plan:
     """Sentences, with counts."""
     confirm: str = ""
     """What a person must say (``--confirm``) before it is done; empty: nothing."""
+    already: bool = False
+    """Whether it is so already: there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def plan(verb: str, target: str, options: Options | None = None) -> Plan:
     """What ``do`` would do. Raises ``NotStarted``, which says what to do instead."""
     state = _state(target)
     if already := _already(verb, state):
-        return Plan(verb, target, [already])
+        return Plan(verb, target, [already], already=True)
     wish = _wish(verb, state, options)
     wish.check()
     return Plan(verb, target, wish.effect(), wish.confirm())

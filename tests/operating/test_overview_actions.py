@@ -32,7 +32,7 @@ def press(client: Client, verb: str, target: str = "media1", **data: Any) -> Any
     url = f"{PAGE}{target}/{verb}/"
     page = client.get(url).content.decode()
     seen = re.search(r'name="seen" value="([^"]*)"', page)
-    fields = {"seen": seen[1].replace("&quot;", '"') if seen else "", **data}
+    fields = {"seen": seen[1].replace("&quot;", '"') if seen else "{}", **data}
     if verb == "audit":
         fields = {"level": "size", "repair": "on", **fields}
     return client.post(url, fields)
@@ -80,8 +80,13 @@ def test_what_helps_with_a_field_is_read_with_it(site: Site, admin_client: Clien
 
 
 def test_what_is_so_already_is_said_and_not_written_down(site: Site, admin_client: Client) -> None:
-    """Two people press the same button: the second is told."""
+    """Two people press the same button: the second is told, and who comes later is not asked."""
     press(admin_client, "pause")
+    page = admin_client.get(f"{PAGE}media1/pause/").content.decode()
+    assert "Nothing is to be done" in page
+    assert "media1 is paused already." in page
+    assert "What will happen" not in page
+    assert 'name="why"' not in page
     response = press(admin_client, "pause")
     assert said(response) == "media1 is paused already."
     assert len(history()) == 1
