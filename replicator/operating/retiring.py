@@ -71,10 +71,15 @@ def only_here_among(target: str, ids: Sequence[int]) -> set[int]:
 def without_source_among(target: str, ids: Sequence[int]) -> set[int]:
     """Of these replicas at *target*, those of files that could not be sent there again: nothing else has them, or no
     hash of them is known, by which a copy could prove itself. A file that should be on a disk is taken to be there.
+
+    A copy at a target that drains, or can't be read just now, is one to send, sooner or later: who took *target*'s
+    word instead would give that one up for it.
     """
     if not ids:
         return set()
-    replicas = retiring.only_copies(target, usable_beside(target)).filter(_homeless(), pk__in=ids)
+    retired = life.states().filter(phase=TargetState.Phase.RETIRED).values_list("target", flat=True)
+    others = config().targets.keys() - set(retired) - {target}
+    replicas = retiring.only_copies(target, others).filter(_homeless(), pk__in=ids)
     unhashed = retiring.replicas_at(target).current().filter(pk__in=ids, file__sha256="")
     return {replica.pk for replica in _without_local(replicas)}.union(unhashed.values_list("pk", flat=True))
 

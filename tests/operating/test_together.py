@@ -91,6 +91,22 @@ def test_a_resync_that_was_cancelled_says_nothing_of_what_is_there(site: Site) -
         do("retire", "media1", options={"delete": True}, confirm="2")
 
 
+@pytest.mark.parametrize("verb", ["drain", "pause"])
+def test_a_wiped_target_is_not_believed_for_want_of_one_to_count_on(site: Site, verb: str) -> None:
+    """Promise 1: the other has the file, whatever people want of it just now."""
+    keep_none(site)
+    do(verb, "media1")
+    at("media2").files.clear()
+    run = work(do("resync", "media2"))
+    assert run.counts == {"sent again": 2}
+    do("resume", "media1")
+    with pytest.raises(NotStarted, match="2 files are known to be at media1 only"):
+        do("retire", "media1", options={"delete": True}, confirm="2")
+    make_due("media2")
+    site.deliver()
+    assert len(at("media2").files) == 2
+
+
 # Retired, and back at once
 
 
