@@ -3,6 +3,6 @@
 from replicator.delivery.help import helping
 from replicator.delivery.probing import probe
 from replicator.delivery.run import attend, deliver, show_life
-from replicator.delivery.turn import Summary
+from replicator.delivery.summary import Summary
 
 __all__ = ["Summary", "attend", "deliver", "helping", "probe", "show_life"]

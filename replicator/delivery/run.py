@@ -12,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from replicator import ledger, wake
 from replicator.conf import config
 from replicator.delivery.neglected import PATIENCE, neglected
-from replicator.delivery.turn import LOOK_AGAIN, Summary, Turn
+from replicator.delivery.summary import Summary
+from replicator.delivery.turn import LOOK_AGAIN, Turn
 from replicator.ledger import health, life, nodes
 from replicator.targets import get_target
 from replicator.targets.base import Target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Thread
 from uuid import UUID
@@ -17,6 +17,7 @@ from replicator.delivery.held import Held, note_trouble
 from replicator.delivery.neglected import is_wanted
 from replicator.delivery.probing import is_answering
 from replicator.delivery.send import send
+from replicator.delivery.summary import Summary
 from replicator.errors import DeliveryError, LeaseEnded, LocalChanged, LocalMissing, Refused, Unavailable
 from replicator.ledger import Claim, Lease, Outcome, counters, health, life, nodes
 from replicator.targets.base import Target
@@ -36,30 +37,6 @@ _SLOW_RATE = 64 * 1024
 _LINGER = 5.0
 #: Seconds between two looks whether it is wanted elsewhere.
 _ASK_AGAIN = 2.0
-
-
-@dataclass(slots=True)
-class Summary:
-    """What one run did at its target."""
-
-    put: int = 0
-    deleted: int = 0
-    failed: int = 0
-    bytes: int = 0
-    #: Why nothing was done: "busy" (enough workers are at it), "unknown" to this worker's settings, or what the
-    #: target is: "down", "paused", "read-only", "retired".
-    skipped: str = ""
-    #: Whether there is more to do than there was time for.
-    unfinished: bool = False
-
-    def add(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            self.failed += 1
-        elif outcome.claim.deleted:
-            self.deleted += 1
-        else:
-            self.put += 1
-            self.bytes += outcome.bytes
 
 
 def _as_seen_here(outcome: Outcome) -> DeliveryError | None:
