@@ -70,9 +70,7 @@ def test_a_backlog_gives_way_to_a_target_that_no_process_is_free_for(woken: list
     """Promise 7: the only process works at a large backlog, and another target's file does not wait for its end."""
     backlog()
     save_for_media2()
-    start = time.monotonic()
     done = tasks.deliver("media1")
-    assert time.monotonic() - start < 4
     assert "media/new.txt" in target("media2").files
     assert woken[-1] == "media1", "its backlog goes on"
     assert 0 < done["put"] < 150
