@@ -39,10 +39,6 @@ class Audit:
     done: int
     counts: dict[str, int]
 
-    @property
-    def found(self) -> int:
-        return int(self.counts.get("found", 0))
-
 
 @dataclass(frozen=True, slots=True)
 class TargetCard:

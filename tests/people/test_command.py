@@ -224,6 +224,7 @@ def test_requeue_takes_all_that_failed(site: ReplicatedStorage, manage: Manage, 
     assert not Replica.objects.failed().exists()
     assert woken == ["media1", "media2"]
     assert manage("requeue").out == "Nothing to do: no such replica has failed.\n"
+    assert manage("requeue", "9" * 30).out == "Nothing to do: no such replica has failed.\n"
     assert woken == ["media1", "media2"]
 
 

@@ -47,7 +47,8 @@ Only failed ones are touched: pending ones are tried again by themselves.
         if options["error"]:
             replicas = replicas.filter(error_kind__in=options["error"])
         if options["ids"]:
-            replicas = replicas.filter(pk__in=options["ids"])
+            # No row has a larger one, and SQLite takes none.
+            replicas = replicas.filter(pk__in=[number for number in options["ids"] if abs(number) < 1 << 63])
         done = requeue(replicas)
         if not done.count:
             out.write("Nothing to do: no such replica has failed.")
