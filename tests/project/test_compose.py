@@ -245,24 +245,24 @@ def test_a_file_that_is_uploaded_arrives_at_every_host(site: Composed) -> None:
     with Visitor(site.url(8000)) as visitor:
         visitor.post("login", data={"username": "somebody", "password": "opens the site"})
         visitor.upload("a b.png", PNG + b"1" * 5000)
-        ((name, hosts),) = visitor.wait_until_settled(1, 40).items()
+        ((name, hosts),) = visitor.wait_until_settled(1).items()
         assert hosts == {"media1": "synced", "media2": "synced", "mogilefs": "synced"}
         page = visitor.get().text
     for port in (8101, 8102):
         url = f"{site.url(port)}media/{name}"
-        read = requests.get(url, timeout=5)
+        read = requests.get(url, timeout=60)
         assert read.content == PNG + b"1" * 5000
         assert read.headers["X-Content-Type-Options"] == "nosniff"
-        assert requests.put(url, b"mine", timeout=5).status_code == 403
-        assert requests.delete(url, timeout=5).status_code == 403
-        assert requests.get(url, timeout=5).content == read.content
+        assert requests.put(url, b"mine", timeout=60).status_code == 403
+        assert requests.delete(url, timeout=60).status_code == 403
+        assert requests.get(url, timeout=60).content == read.content
     assert f"{site.url(8101)}media/{name}".replace("127.0.0.1", "localhost") in page
-    assert requests.get(f"{site.url(8000)}metrics", timeout=5).status_code == 401
+    assert requests.get(f"{site.url(8000)}metrics", timeout=60).status_code == 401
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    metrics = requests.get(f"{site.url(8000)}metrics", headers=bearer, timeout=5)
+    metrics = requests.get(f"{site.url(8000)}metrics", headers=bearer, timeout=60)
     assert 'replicator_backlog{status="pending",target="media1"} 0' in metrics.text, site.parts["web"].output()
-    assert requests.get(site.url(5555), timeout=5).status_code == 401
-    assert requests.get(site.url(5555), auth=("somebody", "opensFlower"), timeout=5).status_code == 200
+    assert requests.get(site.url(5555), timeout=60).status_code == 401
+    assert requests.get(site.url(5555), auth=("somebody", "opensFlower"), timeout=60).status_code == 200
 
 
 def test_nothing_is_written_into_an_image(site: Composed) -> None:
