@@ -20,7 +20,7 @@ def test_a_backlog_does_not_keep_another_target_waiting_for_its_end(
     settings = {"BATCH_SIZE": 20, "LEASE_SECONDS": 60.0}
     hosts = {"behind": nginx, "well": embedded}
     with Site(tmp_path, hosts, broker=redis.url, options=options, replicator=settings) as site:
-        for number in range(400):
+        for number in range(700):
             site.operator.call("save", name=f"backlog/{number}.bin", size=4096)
         site.operator.call("deliver", target="well")
         redis.flush()
