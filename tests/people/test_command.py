@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -383,7 +385,7 @@ def test_an_unknown_verb_is_an_error_that_names_the_known(tmp_path: Path) -> Non
 
 
 def test_a_monitor_gets_the_exit_code(tmp_path: Path) -> None:
-    """A real process: 1 and a message on standard error, the table on standard output."""
+    """A real process: 1 and a message on standard error, the table on standard output. No reader, no traceback."""
     (tmp_path / "monitored.py").write_text(
         "from tests.settings import *\n"
         f"DATABASES = {{'default': {{'ENGINE': 'django.db.backends.sqlite3', 'NAME': '{tmp_path}/db'}}}}\n"
@@ -402,14 +404,25 @@ record("a.txt", targets=("media1",)); fail(Replica.objects.all())
 execute_from_command_line(["manage.py", "replicator", "status", "--skip-checks"])
 """
     checkout = str(Path(__file__).parents[2])
+    environment = {"PYTHONPATH": f"{tmp_path}:{checkout}", "PATH": "", "DJANGO_SETTINGS_MODULE": "monitored"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=checkout,
-        env={"PYTHONPATH": f"{tmp_path}:{checkout}", "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [sys.executable, "-c", code], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1, done.stderr
     assert "1 replica failed" in done.stderr
     assert "default: a.txt at media1" in done.stdout
+    for unbuffered in ("", "1"):  # as behind | head
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            cut = subprocess.run(
+                [sys.executable, "-m", "django", "replicator", "status", "--skip-checks"],
+                env={**environment, "PYTHONUNBUFFERED": unbuffered},
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=120,
+            )
+        finally:
+            os.close(writer)
+        assert (cut.returncode, cut.stderr) == (128 + signal.SIGPIPE, "")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from typing import Any
 
@@ -32,4 +35,12 @@ class Command(BaseCommand):
                 own.add_argument(option, action="store_true", default=SUPPRESS, help=SUPPRESS)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        next(v for v in VERBS if v.name == verb).run(options, self.stdout, self.stderr)
+        try:
+            try:
+                next(v for v in VERBS if v.name == verb).run(options, self.stdout, self.stderr)
+            finally:
+                self.stdout.flush()
+        except BrokenPipeError:
+            # Who reads it has seen enough, as in "status | head". Python would say so once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
