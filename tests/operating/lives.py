@@ -11,10 +11,10 @@ from django.utils import timezone
 from replicator import ledger, operating
 from replicator.conf import config
 from replicator.ledger import life
-from replicator.models import Replica, TargetRun, TargetState
+from replicator.models import MediaFile, Replica, TargetRun, TargetState
 from replicator.operating import joining
 from replicator.operating.steering import Done, do
-from tests.operating.audits import MEMORY, Site
+from tests.operating.audits import MEMORY, Site, at
 
 
 def add_target(site: Site, alias: str) -> None:
@@ -101,3 +101,18 @@ def claim_one(target: str) -> ledger.Claim:
 
 def lease_seconds() -> float:
     return config().lease_seconds
+
+
+def days_pass() -> None:
+    long_ago = timezone.now() - timedelta(days=2)
+    MediaFile.objects.update(updated_at=long_ago)
+    Replica.objects.update(synced_at=long_ago)
+
+
+def change_settings(site: Site, change: Any) -> None:
+    """What the targets hold stays there."""
+    held = {alias: dict(at(alias).files) for alias in site.settings.REPLICATOR["TARGETS"]}
+    change()
+    for alias, files in held.items():
+        if alias in site.settings.REPLICATOR["TARGETS"]:
+            at(alias).files.update(files)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
-from django.utils import timezone
 
 from replicator import ledger, operating
-from replicator.models import MediaFile, Replica, TargetRun
+from replicator.models import Replica, TargetRun
 from replicator.operating.steering import do, plan
 from tests.operating.audits import BACKEND, Site, at
 from tests.operating.lives import (
     add_empty,
+    change_settings,
+    days_pass,
     later,
     phase,
     remove_target,
@@ -25,28 +24,6 @@ from tests.operating.lives import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(settings, tmp_path, monkeypatch)
-    site.save("a.txt", "b.txt")
-    return site
-
-
-def days_pass() -> None:
-    long_ago = timezone.now() - timedelta(days=2)
-    MediaFile.objects.update(updated_at=long_ago)
-    Replica.objects.update(synced_at=long_ago)
-
-
-def change_settings(site: Site, change: Any) -> None:
-    """What the targets hold stays there."""
-    held = {alias: dict(at(alias).files) for alias in site.settings.REPLICATOR["TARGETS"]}
-    change()
-    for alias, files in held.items():
-        if alias in site.settings.REPLICATOR["TARGETS"]:
-            at(alias).files.update(files)
 
 
 def test_a_delete_that_a_target_missed_is_not_forgotten(site: Site) -> None:

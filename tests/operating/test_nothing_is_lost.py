@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,13 +29,6 @@ from tests.operating.lives import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(settings, tmp_path, monkeypatch)
-    site.save("a.txt", "b.txt")
-    return site
 
 
 def test_only_copies_survive_the_way_back_from_a_stopped_retirement(site: Site) -> None:

@@ -21,13 +21,6 @@ from tests.operating.lives import known_everywhere, phase, remove_target, retire
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(settings, tmp_path, monkeypatch)
-    site.save("a.txt", "b.txt")
-    return site
-
-
 def test_only_what_the_ledger_names_is_deleted(site: Site) -> None:
     """Promise 6; and the other targets keep everything."""
     at("media1").files["media/unknown.txt"] = b"somebody else's"

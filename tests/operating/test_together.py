@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +13,13 @@ from django.utils import timezone
 
 from replicator import delivery, ledger, operating, tasks
 from replicator.ledger import life
-from replicator.models import MediaFile, Replica, TargetRun, TargetState
+from replicator.models import Replica, TargetRun, TargetState
 from replicator.operating import joining, runs
 from replicator.operating.steering import NotStarted, do, plan
 from tests.operating.audits import BACKEND, MEMORY, Site, at
 from tests.operating.lives import (
     add_empty,
+    change_settings,
     known_everywhere,
     make_due,
     phase,
@@ -34,34 +34,12 @@ from tests.servers import Embedded
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(settings, tmp_path, monkeypatch)
-    site.save("a.txt", "b.txt")
-    return site
-
-
 def keep_none(site: Site) -> None:
     """Its storage keeps no file here."""
     default = {"BACKEND": BACKEND, "OPTIONS": {"keep_local": False, "min_copies": 1}}
     change_settings(site, lambda: setattr(site.settings, "STORAGES", {**site.settings.STORAGES, "default": default}))
     for name in ("a.txt", "b.txt"):
         (site.media / name).unlink(missing_ok=True)
-
-
-def days_pass() -> None:
-    long_ago = timezone.now() - timedelta(days=2)
-    MediaFile.objects.update(updated_at=long_ago)
-    Replica.objects.update(synced_at=long_ago)
-
-
-def change_settings(site: Site, change: Any) -> None:
-    """What the targets hold stays there."""
-    held = {alias: dict(at(alias).files) for alias in site.settings.REPLICATOR["TARGETS"]}
-    change()
-    for alias, files in held.items():
-        if alias in site.settings.REPLICATOR["TARGETS"]:
-            at(alias).files.update(files)
 
 
 # One is wiped, another retired

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,13 +21,6 @@ from tests.operating.lives import add_empty, phase, remove_target, retire, statu
 from tests.people.conftest import Output
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(settings, tmp_path, monkeypatch)
-    site.save("a.txt", "b.txt")
-    return site
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:

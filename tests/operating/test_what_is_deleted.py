@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ from replicator.targets.base import Entry
 from tests.operating.audits import BACKEND, Site, at, finish, found
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def site(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(settings, tmp_path, monkeypatch)
-    site.save("a.txt", "b.txt")
-    return site
 
 
 def unknown(site: Site, *names: str) -> TargetRun:
